@@ -1,0 +1,57 @@
+# Each target does its own set-up; `make demo` and `make test` are all that one needs.
+#
+#   make demo     play a whole consortium on this machine, end with a report
+#   make test     run the tests
+#   make check    everything that a change must pass: format, lint, types, imports, tests
+#   make errors   write docs/errors.md from the catalogue of errors
+#   make clean    remove the environment and what the tools left
+
+PYTHON ?= python3
+VENV ?= .venv
+DIR ?= acf-demo
+TORCH ?= torch==2.13.0
+# For another build of torch, such as CUDA's: the options that its installation page gives.
+TORCH_OPTIONS ?=
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+INSTALLED_DEV := $(VENV)/.installed-dev
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.PHONY: demo test check static format errors clean
+
+demo: $(INSTALLED)
+	$(BIN)/acf-server demo --dir $(DIR)
+
+test: $(INSTALLED_DEV)
+	$(BIN)/python -m pytest
+
+check: static test
+
+static: $(INSTALLED_DEV)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED_DEV)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+errors: $(INSTALLED)
+	$(BIN)/python docs/make_errors.py
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "acfnet needs Python 3.11 or newer; this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade "pip>=25.1"
+	$(PIP) install --constraint constraints.txt $(TORCH_OPTIONS) $(TORCH)
+	$(PIP) install --constraint constraints.txt --editable .
+	touch $@
+
+$(INSTALLED_DEV): $(INSTALLED)
+	$(PIP) install --constraint constraints.txt --group dev
+	touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

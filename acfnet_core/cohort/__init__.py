@@ -1,0 +1,1 @@
+"""Patients' data at one site: contract, reading, preparing, batching."""

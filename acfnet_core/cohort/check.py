@@ -1,0 +1,182 @@
+"""A look at a site's data before anything is prepared: the table and DICOM headers.
+
+The report has counts and codes only. It is for the site's own eyes all the same: its
+counts are not suppressed.
+"""
+
+from collections import Counter
+
+from pydantic import BaseModel, ConfigDict
+
+from acfnet_core.cohort.clinical_table import TableRow, examine_clinical_table
+from acfnet_core.cohort.contract import DataContract, ImagingExpectations
+from acfnet_core.cohort.dicom_gate import gate_index
+from acfnet_core.cohort.dicom_index import index_folder
+from acfnet_core.cohort.preparation import CohortSources
+from acfnet_core.cohort.scan_plan import REASONS, PatientPlan, count_codes, plan_scans
+from acfnet_core.cohort.segmentation import channel_of
+from acfnet_core.errors import DataError
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FaultCount(_Part):
+    """One kind of fault in one column of the table."""
+
+    rule: str
+    column: str
+    count: int
+    first_rows: tuple[int, ...]
+    text: str
+
+
+class TableCheck(_Part):
+    """What the clinical table holds.
+
+    Attributes:
+        num_patients: Rows with an identifier, a time and an event.
+        num_missing: Feature -> rows without a value, faulty ones among them.
+    """
+
+    num_rows: int
+    num_patients: int
+    num_events: int
+    num_without_outcome: int
+    num_missing: dict[str, int]
+    num_unused_columns: int
+    faults: tuple[FaultCount, ...]
+
+
+class ImageCheck(_Part):
+    """What the folder of images holds, judged by headers.
+
+    Attributes:
+        series_codes: Code -> series that have it; a series may have several.
+        study_codes: Code -> studies of patients in the table that give no scan.
+        num_patients_not_in_table: Patients with CT whom the table does not have.
+        num_scans_assumed: Scans whose time is assumed for want of a resection date.
+        unknown_segments: Segments that belong to no channel of the contract.
+    """
+
+    num_series: int
+    num_series_accepted: int
+    series_codes: dict[str, int]
+    num_segmentations: int
+    unknown_segments: int
+    study_codes: dict[str, int]
+    num_patients_with_scans: int
+    num_patients_not_in_table: int
+    num_scans: int
+    num_scans_assumed: int
+    num_files_ignored: int
+    num_files_broken: int
+
+
+class CheckReport(_Part):
+    """The whole look; `meanings` explains every code that occurs in it."""
+
+    contract: str
+    contract_sha256: str
+    table: TableCheck
+    images: ImageCheck | None
+    meanings: dict[str, str]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the data can be prepared: a faultless table with a patient in it."""
+        return not self.table.faults and self.table.num_patients > 0
+
+
+def check_cohort(contract: DataContract, sources: CohortSources) -> CheckReport:
+    """Look at a site's data and report every fault of the table as a finding.
+
+    Raises:
+        DataError: The table or the folder of images cannot be read at all.
+        ConfigError: A mapped column is not in the contract.
+    """
+    table = examine_clinical_table(
+        sources.clinical_table, contract, sources.column_names
+    )
+    faults = tuple(
+        FaultCount(
+            rule=fault.rule,
+            column=fault.column,
+            count=fault.count,
+            first_rows=fault.first_rows,
+            text=fault.describe(),
+        )
+        for fault in table.faults
+    )
+    images = None
+    if sources.images_folder is not None and contract.imaging is not None:
+        images = _check_images(sources, contract.imaging, table.rows)
+    codes = {**images.series_codes, **images.study_codes} if images else {}
+    return CheckReport(
+        contract=f"{contract.name} version {contract.version}",
+        contract_sha256=contract.sha256(),
+        table=TableCheck(
+            num_rows=table.num_rows,
+            num_patients=len(table.rows),
+            num_events=sum(row.event for row in table.rows),
+            num_without_outcome=table.num_without_outcome,
+            num_missing=table.num_missing,
+            num_unused_columns=table.num_unused_columns,
+            faults=faults,
+        ),
+        images=images,
+        meanings={code: REASONS[code] for code in sorted(codes)},
+    )
+
+
+def require_ready(report: CheckReport) -> None:
+    """Raise if the data cannot be prepared as it is.
+
+    Raises:
+        DataError: The table has faults, or no patient has an outcome.
+    """
+    table = report.table
+    if table.faults:
+        faults = "\n".join(f"  {fault.text}" for fault in table.faults)
+        raise DataError(
+            "data.table_invalid",
+            f"The clinical table has {len(table.faults)} kinds of fault:\n{faults}",
+            remedy="Correct the table, or map its columns in site.toml, and repeat.",
+        )
+    if not table.num_patients:
+        raise DataError(
+            "data.nothing_usable",
+            f"None of the {table.num_rows} rows has an outcome.",
+            remedy="Fill in the outcome columns and export the table again.",
+        )
+
+
+def _check_images(
+    sources: CohortSources, imaging: ImagingExpectations, rows: tuple[TableRow, ...]
+) -> ImageCheck:
+    if sources.images_folder is None:
+        raise ValueError("there is no folder of images to check")
+    index = index_folder(sources.images_folder)
+    gated = gate_index(index, imaging)
+    plans: tuple[PatientPlan, ...] = plan_scans(
+        rows, gated, index.segmentations, imaging
+    )
+    imaged = {header.patient_id for series in index.ct_series for header in series}
+    labels = [label for file in index.segmentations for label in file.segment_labels]
+    codes = Counter(code for series in gated for code in series.codes)
+    scans = [scan for plan in plans for scan in plan.scans]
+    return ImageCheck(
+        num_series=len(gated),
+        num_series_accepted=sum(series.is_accepted for series in gated),
+        series_codes=dict(sorted(codes.items())),
+        num_segmentations=len(index.segmentations),
+        unknown_segments=sum(channel_of(label, imaging) is None for label in labels),
+        study_codes=count_codes(plans),
+        num_patients_with_scans=sum(bool(plan.scans) for plan in plans),
+        num_patients_not_in_table=len(imaged - {row.patient_id for row in rows}),
+        num_scans=len(scans),
+        num_scans_assumed=sum(scan.time_assumed for scan in scans),
+        num_files_ignored=index.num_ignored,
+        num_files_broken=index.num_broken,
+    )

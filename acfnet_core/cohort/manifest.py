@@ -1,0 +1,91 @@
+"""The manifest of a prepared store: what it holds, file by file, with its hash."""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from acfnet_core.cohort.contract import ImagingExpectations
+from acfnet_core.errors import DataError
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ScanRecord(_Record):
+    """One prepared scan as the manifest has it."""
+
+    file: Annotated[str, Field(pattern=r"^scans/[a-z2-7]+/[0-9a-f]+\.safetensors$")]
+    sha256: _Sha256
+    time_months: float
+    time_assumed: bool
+    channel_mask: tuple[bool, ...]
+
+
+class PatientRecord(_Record):
+    """One prepared patient as the manifest has it."""
+
+    patient_key: str
+    clinical: tuple[float, ...]
+    clinical_mask: tuple[bool, ...]
+    time_months: float
+    event: Annotated[int, Field(ge=0, le=1)]
+    fong_score: float | None
+    scans: tuple[ScanRecord, ...]
+
+
+class Manifest(_Record):
+    """What a store holds, and under which contract it was made."""
+
+    format_version: int
+    contract_name: str
+    contract_sha256: _Sha256
+    num_without_outcome: int
+    refused: dict[str, int]
+    """Reason code -> number of studies or series that were not used."""
+    patients: tuple[PatientRecord, ...]
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """Read a store's manifest; None if nothing has been prepared there.
+
+    Raises:
+        DataError: The manifest cannot be read or is not of this format.
+    """
+    path = folder / MANIFEST
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise damaged(path) from error
+    try:
+        manifest = Manifest.model_validate_json(content)
+    except ValidationError:
+        # The validation error quotes values of patients: it must not be chained.
+        raise damaged(path) from None
+    if manifest.format_version != FORMAT_VERSION:
+        raise damaged(path)
+    return manifest
+
+
+def spec_of(imaging: ImagingExpectations) -> str:
+    """Return the hash of everything that decides a prepared scan's voxels."""
+    content = f"format {FORMAT_VERSION}; {imaging.model_dump_json()}"
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def damaged(path: Path) -> DataError:
+    """Return the error about a prepared file that is not what was written."""
+    return DataError(
+        "data.store_damaged",
+        f"{path}: is missing, damaged or of another version than was prepared.",
+        remedy="Run `acf-client data prepare` again; sound files are kept.",
+    )

@@ -1,0 +1,256 @@
+"""The prepared store of one site: its manifest, its files, and how they are opened.
+
+A store is a private folder: `manifest.json`, written last, and one safetensors file for
+each scan. Patients appear under keyed pseudonyms, in the order of their identifiers at
+the site, which is the same under every key. Each file's hash is checked when this
+process first opens it.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float32
+from safetensors import SafetensorError
+from safetensors.numpy import load
+
+from acfnet_core.cohort.contract import CHANNELS, DataContract
+from acfnet_core.cohort.manifest import (
+    MANIFEST,
+    PatientRecord,
+    damaged,
+    read_manifest,
+)
+from acfnet_core.cohort.volume import to_channels
+from acfnet_core.errors import DataError
+
+GRID_WITHOUT_IMAGING = (24, 48, 48)
+"""The shape of the scan tensor's last axes where a contract has no images at all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedScan:
+    """One scan in the store.
+
+    Attributes:
+        time_months: From the resection; before it negative.
+        time_assumed: The resection's date was not known and 0.0 was assumed.
+        channel_mask: Which channels the scan has, in the order of `CHANNELS`.
+    """
+
+    file: str
+    sha256: str
+    time_months: float
+    time_assumed: bool
+    channel_mask: tuple[bool, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedPatient:
+    """One patient: inputs, outcome, and where the scans are.
+
+    Attributes:
+        patient_key: A keyed pseudonym; it cannot be linked between sites.
+        clinical: Standardised by the contract; 0 where missing.
+        event: 1 if the event was seen at `time_months`, 0 if follow-up ended then.
+        fong_score: The published score that the model is compared with, if known.
+        scans: Earliest first.
+    """
+
+    patient_key: str
+    clinical: Float32[np.ndarray, " feature"]
+    clinical_mask: Bool[np.ndarray, " feature"]
+    time_months: float
+    event: int
+    fong_score: float | None
+    scans: tuple[PreparedScan, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedCohort:
+    """The patients of one store, under one contract.
+
+    Attributes:
+        num_without_outcome: Rows of the table that were left out: no outcome.
+        refused: Reason code -> number of studies or series that were not used.
+    """
+
+    contract: DataContract
+    folder: Path
+    patients: tuple[PreparedPatient, ...]
+    num_without_outcome: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+    _verified: set[str] = field(default_factory=set, compare=False, repr=False)
+
+    @property
+    def grid_shape(self) -> tuple[int, int, int]:
+        """Voxels along (depth, height, width) of every scan."""
+        imaging = self.contract.imaging
+        return imaging.grid_shape if imaging else GRID_WITHOUT_IMAGING
+
+    def load_scans(
+        self, patient: PreparedPatient
+    ) -> tuple[
+        Float32[np.ndarray, "scan channel depth height width"],
+        Float32[np.ndarray, " scan"],
+        Bool[np.ndarray, "scan channel"],
+    ]:
+        """Read a patient's scans, windowed and ready for the model.
+
+        Returns:
+            The scans, their times in months from the resection, and which channels each
+            scan has. The first axis is empty for a patient without images.
+
+        Raises:
+            DataError: A file is missing or is not the one that was prepared.
+        """
+        num_scans, num_channels = len(patient.scans), len(CHANNELS)
+        scans = np.zeros((num_scans, num_channels, *self.grid_shape), np.float32)
+        for index, scan in enumerate(patient.scans):
+            self._load_scan(scan, into=scans[index])
+        times = np.array([scan.time_months for scan in patient.scans], np.float32)
+        masks = np.array([scan.channel_mask for scan in patient.scans], np.bool_)
+        return scans, times, masks.reshape(num_scans, num_channels)
+
+    def _load_scan(
+        self,
+        scan: PreparedScan,
+        into: Float32[np.ndarray, "channel depth height width"],
+    ) -> None:
+        imaging = self.contract.imaging
+        if imaging is None:
+            raise ValueError("a contract without imaging has no scans to load")
+        content = self._read_verified(scan)
+        try:
+            tensors = load(content)
+            ct_hu, labels = tensors["ct_hu"], tensors["labels"]
+        except (SafetensorError, KeyError) as error:
+            raise damaged(self.folder / scan.file) from error
+        if ct_hu.shape != imaging.grid_shape or labels.shape != imaging.grid_shape:
+            raise damaged(self.folder / scan.file)
+        into[...] = to_channels(ct_hu, labels, imaging)
+
+    def _read_verified(self, scan: PreparedScan) -> bytes:
+        try:
+            content = (self.folder / scan.file).read_bytes()
+        except OSError as error:
+            raise damaged(self.folder / scan.file) from error
+        if scan.file not in self._verified:
+            if hashlib.sha256(content).hexdigest() != scan.sha256:
+                raise damaged(self.folder / scan.file)
+            self._verified.add(scan.file)
+        return content
+
+
+def open_store(folder: Path, *, contract: DataContract) -> PreparedCohort:
+    """Open what `prepare_cohort` wrote.
+
+    Raises:
+        DataError: `data.not_prepared`, `data.contract_mismatch` or
+            `data.store_damaged`.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise DataError(
+            "data.not_prepared",
+            f"{folder}: holds no prepared data ({MANIFEST} is missing).",
+            remedy="Run `acf-client data prepare` first.",
+        )
+    if manifest.contract_sha256 != contract.sha256():
+        raise DataError(
+            "data.contract_mismatch",
+            f"{folder}: was prepared under contract {manifest.contract_name} "
+            f"{manifest.contract_sha256[:12]}, but {contract.name} "
+            f"{contract.sha256()[:12]} is asked for.",
+            remedy="Run `acf-client data prepare` under the contract of this run.",
+        )
+    num_features = contract.num_clinical_features
+    if any(len(p.clinical) != num_features for p in manifest.patients):
+        raise damaged(folder / MANIFEST)
+    return PreparedCohort(
+        contract=contract,
+        folder=folder,
+        patients=tuple(_to_patient(record) for record in manifest.patients),
+        num_without_outcome=manifest.num_without_outcome,
+        refused=dict(manifest.refused),
+    )
+
+
+def _to_patient(record: PatientRecord) -> PreparedPatient:
+    return PreparedPatient(
+        patient_key=record.patient_key,
+        clinical=np.array(record.clinical, np.float32),
+        clinical_mask=np.array(record.clinical_mask, np.bool_),
+        time_months=record.time_months,
+        event=record.event,
+        fong_score=record.fong_score,
+        scans=tuple(
+            PreparedScan(
+                file=scan.file,
+                sha256=scan.sha256,
+                time_months=scan.time_months,
+                time_assumed=scan.time_assumed,
+                channel_mask=scan.channel_mask,
+            )
+            for scan in record.scans
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CohortSummary:
+    """Counts of a cohort that may leave the site; None where one is withheld.
+
+    A count is withheld when it, or what is left of the cohort without it, is from 1 to
+    below the contract's minimum cell: 31 events among 40 patients would tell of 9
+    without one.
+
+    Attributes:
+        num_patients: With an outcome.
+        num_events: Patients whose event was seen.
+        num_with_scans: Patients with one scan or more.
+        num_scans: Scans of all patients.
+        median_follow_up_months: Median time in the table, events included.
+    """
+
+    num_patients: int | None
+    num_events: int | None
+    num_with_scans: int | None
+    num_scans: int | None
+    median_follow_up_months: float | None
+
+
+def summarise(cohort: PreparedCohort) -> CohortSummary:
+    """Count a cohort as the contract allows it to be told outside the site."""
+    minimum = cohort.contract.minimum_cell
+    patients = cohort.patients
+    total = len(patients)
+    if total < minimum:
+        return CohortSummary(
+            num_patients=None,
+            num_events=None,
+            num_with_scans=None,
+            num_scans=None,
+            median_follow_up_months=None,
+        )
+    num_scans = sum(len(patient.scans) for patient in patients)
+    return CohortSummary(
+        num_patients=total,
+        num_events=tell_part(
+            sum(patient.event for patient in patients), of=total, minimum=minimum
+        ),
+        num_with_scans=tell_part(
+            sum(bool(patient.scans) for patient in patients), of=total, minimum=minimum
+        ),
+        num_scans=None if 0 < num_scans < minimum else num_scans,
+        median_follow_up_months=float(
+            np.median([patient.time_months for patient in patients])
+        ),
+    )
+
+
+def tell_part(count: int, *, of: int, minimum: int) -> int | None:
+    """Return a part's count, or None if it or the rest is a small group of people."""
+    is_small = any(0 < group < minimum for group in (count, of - count))
+    return None if is_small else count

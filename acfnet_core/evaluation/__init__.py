@@ -1,0 +1,1 @@
+"""Judging predictions: discrimination, calibration, Brier scores, baselines."""

@@ -1,0 +1,1 @@
+"""Federated arithmetic on named arrays, and the messages: no transport, no patients."""

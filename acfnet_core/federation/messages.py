@@ -1,0 +1,155 @@
+"""What server and sites say to each other: typed, versioned, and nothing else.
+
+A message is a small JSON document beside one flat vector of parameters. Unknown keys
+are refused on both sides, so nothing can travel that is not named here;
+docs/architecture.md lists these fields as what leaves a hospital.
+"""
+
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+from pydantic import Field, ValidationError
+
+from acfnet_core.config import Section
+from acfnet_core.errors import CATALOGUE, ProtocolError
+from acfnet_core.identity.envelope import MAX_EXAMPLES
+from acfnet_core.identity.names import Name
+
+FORMAT_VERSION: Final = 1
+MAX_DOCUMENT_BYTES = 1 << 20
+
+REQUEST = "request"
+REPLY = "reply"
+FAILURE = "failure"
+"""Names of the three kinds of message; each carries one document."""
+DOCUMENT = "document"
+PARAMETERS = "parameters"
+"""Names of the document and of the flat vector inside a message."""
+
+Document = TypeVar("Document", bound=Section)
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+RunName = Name
+"""A run is named like a site: its name stands in file names."""
+
+
+class RoundRequest(Section):
+    """The server asks a site to judge the global model, and to train it further."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    run: RunName
+    round: Annotated[int, Field(ge=1)]
+    """From 1. The request that only judges the last model has `num_rounds` + 1."""
+    num_rounds: Annotated[int, Field(ge=1)]
+    trains: bool
+    seed: Annotated[int, Field(ge=0)]
+    contract_sha256: Sha256
+    layout_sha256: Sha256
+    base_sha256: Sha256
+    """Hash of the global parameters that come with this request."""
+    model: dict[str, Any]
+    training: dict[str, Any]
+    loss: dict[str, Any]
+
+
+class SiteMetrics(Section):
+    """How the received global model does on a site's own patients.
+
+    A figure is null where it rests on fewer patients or events than the contract's
+    minimum cell, or where it is not defined.
+    """
+
+    num_patients: Annotated[int, Field(ge=0)] | None
+    num_events: Annotated[int, Field(ge=0)] | None
+    loss: Annotated[float, Field(allow_inf_nan=False)] | None
+    harrell_c: Annotated[float, Field(ge=0, le=1)] | None
+
+
+class CohortCounts(Section):
+    """What a site tells of its cohort; null where below the minimum cell."""
+
+    num_patients: Annotated[int, Field(ge=0)] | None
+    num_events: Annotated[int, Field(ge=0)] | None
+    num_with_scans: Annotated[int, Field(ge=0)] | None
+    num_scans: Annotated[int, Field(ge=0)] | None
+
+
+class RoundReply(Section):
+    """A site's answer; its parameters travel beside it when it has trained."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    site: Name
+    run: RunName
+    round: Annotated[int, Field(ge=1)]
+    base_sha256: Sha256
+    parameters_sha256: Sha256 | None
+    """Null when the request did not ask for training."""
+    num_examples: Annotated[int, Field(ge=1, le=MAX_EXAMPLES)]
+    num_steps: Annotated[int, Field(ge=0)]
+    counts: CohortCounts
+    metrics: SiteMetrics
+    train_loss: Annotated[float, Field(allow_inf_nan=False)] | None
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    signature: Annotated[str, Field(max_length=300, pattern=r"^[A-Za-z0-9+/]+={0,2}$")]
+    """Base64 of the site key's signature over the update's claim."""
+
+
+class SiteFailure(Section):
+    """A site could not take part: a code of the catalogue, and no other word."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    code: str
+
+
+def parse_request(document: str) -> RoundRequest:
+    """Read a server's request at a site.
+
+    Raises:
+        ProtocolError: `protocol.malformed`; the text of the fault stays local.
+    """
+    return _parse(RoundRequest, document)
+
+
+def parse_reply(document: str) -> RoundReply:
+    """Read a site's reply at the server.
+
+    Raises:
+        ProtocolError: `protocol.malformed`.
+    """
+    return _parse(RoundReply, document)
+
+
+def parse_failure(document: str) -> SiteFailure:
+    """Read a site's failure; an unknown code becomes `protocol.malformed`."""
+    failure = _parse(SiteFailure, document)
+    if failure.code in CATALOGUE:
+        return failure
+    return SiteFailure(code="protocol.malformed")
+
+
+def _parse(kind: type[Document], document: str) -> Document:
+    if len(document) > MAX_DOCUMENT_BYTES:
+        raise _malformed(kind, f"{len(document)} characters")
+    try:
+        return kind.model_validate_json(document)
+    except ValidationError as error:
+        # The cause is not chained: its text quotes what the other side sent.
+        raise _malformed(kind, _describe_places(error)) from None
+
+
+def _describe_places(error: ValidationError) -> str:
+    """Name the places of the faults by our own words, never by those received."""
+    unknown = any(fault["type"] == "extra_forbidden" for fault in error.errors())
+    places = {
+        ".".join(map(str, fault["loc"])) or "the document as a whole"
+        for fault in error.errors()
+        if fault["type"] != "extra_forbidden"
+    }
+    return "faults at " + ", ".join([*sorted(places), *["unknown keys"] * unknown])
+
+
+def _malformed(kind: type[Section], found: str) -> ProtocolError:
+    return ProtocolError(
+        "protocol.malformed",
+        f"A {kind.__name__} does not have the agreed form: {found}.",
+        remedy="Install the same acfnet version on both sides.",
+    )

@@ -1,0 +1,85 @@
+"""Writing files so that a power cut leaves the old one or the new one, never half.
+
+The path is always the same: a temporary file in the same folder, fsync, rename,
+fsync of the folder.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+from pathlib import Path
+
+from acfnet_core.errors import MachineError
+
+PRIVATE_MODE = 0o600
+PRIVATE_FOLDER_MODE = 0o700
+
+
+def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+    """Replace `path` by `content`, wholly or not at all.
+
+    Args:
+        path: The file to write; its folder must exist.
+        content: All of the new bytes.
+        mode: Permission bits of the new file; `PRIVATE_MODE` for keys and patients.
+
+    Raises:
+        MachineError: The folder cannot be written or the disk is full. The old file,
+            if there was one, is untouched.
+    """
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(6)}.tmp"
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            # It may not be there at all, and the first error is the one to report.
+            temporary.unlink()
+        raise describe_os_error(error, path) from error
+
+
+def make_folder(path: Path, *, private: bool = False) -> Path:
+    """Create a folder and its parents; say clearly when that cannot be done.
+
+    Raises:
+        MachineError: The folder cannot be created or is not writable.
+    """
+    mode = PRIVATE_FOLDER_MODE if private else 0o755
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=mode)
+        probe = path / f".{secrets.token_hex(6)}.probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise describe_os_error(error, path) from error
+    return path
+
+
+def describe_os_error(error: OSError, path: Path) -> MachineError:
+    """Turn the operating system's error about `path` into ours."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return MachineError(
+            "machine.disk_full",
+            f"{path}: the disk is full; nothing was lost, the file was not written.",
+            remedy="Free space on this disk and repeat the command.",
+        )
+    return MachineError(
+        "machine.folder_unwritable",
+        f"{path}: cannot be written ({error.strerror}).",
+        remedy="Choose a folder that this user can write, or correct its permissions.",
+    )
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename inside `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

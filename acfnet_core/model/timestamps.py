@@ -1,0 +1,103 @@
+"""Virtual timestamps: from scans at irregular times to one volume per future year.
+
+Axes: `batch scan year head channel depth height width code`.
+"""
+
+from math import pi
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+MONTHS_PER_YEAR = 12.0
+NUM_FREQUENCIES = 4
+TIME_CODE_WIDTH = 2 * NUM_FREQUENCIES + 1
+LONGEST_LOG_TIME = 5.0
+"""log(1 + 147 months): the slowest sinusoid does half a turn over twelve years."""
+
+
+def year_midpoints_months(
+    num_years: int, device: torch.device | None = None
+) -> Float[Tensor, " year"]:
+    """Return the time for which virtual year j = 1..Y stands: 6, 18, 30, ... months."""
+    years = torch.arange(num_years, dtype=torch.float32, device=device)
+    return MONTHS_PER_YEAR * (years + 0.5)
+
+
+def time_code(time_months: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape code"]:
+    """Write a signed time or distance as sines and cosines of its signed logarithm.
+
+    With `u = sign(t) log(1 + |t|)` the code is `[u / 5, sin(w_i u), cos(w_i u)]` at the
+    frequencies `w_i = pi 2^i / 5`, i = 0..3. The logarithm gives the months around
+    surgery more room than the late years.
+    """
+    log_time = time_months.sign() * time_months.abs().log1p()
+    octave = torch.arange(NUM_FREQUENCIES, device=time_months.device)
+    frequency = (pi / LONGEST_LOG_TIME) * 2.0**octave
+    angle = log_time.unsqueeze(-1) * frequency
+    slow = log_time.unsqueeze(-1) / LONGEST_LOG_TIME
+    return torch.cat([slow, angle.sin(), angle.cos()], dim=-1)
+
+
+class VirtualTimestampEncoder(nn.Module):
+    """Form a volume for every virtual year from the scans that exist.
+
+    Year j is a query. For each head (a group of channels) it weighs the scans by a
+    learned function of the signed distance `tau_j - scan_time`, so that one group may
+    follow the latest scan and another the first. The time code of the year and the
+    distances it looked over then scale and shift the channels (FiLM, Perez et al. 2018,
+    arXiv 1709.07871). One scan gives modulated copies of itself, several give a path.
+
+    The abstract names the virtual timestamp encoding; its form here is ours. That the
+    distances enter the modulation is what tells a scan taken the day before surgery
+    from one taken a year later when a patient has only one.
+    """
+
+    def __init__(self, channels: int, num_years: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_years = num_years
+        self.num_heads = num_heads
+        self.score = nn.Linear(TIME_CODE_WIDTH, num_heads)
+        scale_and_shift = nn.Linear(channels, 2 * channels)
+        self.film = nn.Sequential(
+            nn.Linear((1 + num_heads) * TIME_CODE_WIDTH, channels),
+            nn.GELU(),
+            scale_and_shift,
+        )
+        # Small, so that training starts with years that are nearly copies.
+        nn.init.normal_(scale_and_shift.weight, std=0.05)
+        nn.init.zeros_(scale_and_shift.bias)
+
+    def forward(
+        self,
+        scans: Float[Tensor, "batch scan channel depth height width"],
+        scan_time_months: Float[Tensor, "batch scan"],
+        scan_mask: Bool[Tensor, "batch scan"],
+    ) -> Float[Tensor, "batch year channel depth height width"]:
+        """Expand scans to years; a patient without any scan gets finite filler."""
+        year_months = year_midpoints_months(self.num_years, scans.device)
+        distance = year_months[:, None] - scan_time_months[:, None, :]
+        distance_code = time_code(distance)
+        share = self._share(distance_code, scan_mask)
+
+        grouped = rearrange(scans, "b s (g c) d h w -> b s g c d h w", g=self.num_heads)
+        years = torch.einsum("bysg,bsgcdhw->bygcdhw", share, grouped)
+        years = rearrange(years, "b y g c d h w -> b y (g c) d h w")
+
+        seen_code = torch.einsum("bysg,bysk->bygk", share, distance_code).flatten(2)
+        year_code = time_code(year_months).expand(len(scans), -1, -1)
+        modulation = self.film(torch.cat([year_code, seen_code], dim=2))
+        scale, shift = modulation[..., None, None, None].chunk(2, dim=2)
+        return years * (1 + scale) + shift
+
+    def _share(
+        self,
+        distance_code: Float[Tensor, "batch year scan code"],
+        scan_mask: Bool[Tensor, "batch scan"],
+    ) -> Float[Tensor, "batch year scan head"]:
+        """Return how much of each scan a year takes; they sum to one over the scans."""
+        score = self.score(distance_code)
+        lowest = torch.finfo(score.dtype).min
+        score = score.masked_fill(~scan_mask[:, None, :, None], lowest)
+        return score.softmax(dim=2)

@@ -1,0 +1,1 @@
+"""What is minimised: time bins and losses, each a mean over patients."""

@@ -1,0 +1,1 @@
+"""One site's training and evaluation: yields events, prints nothing, sends nothing."""

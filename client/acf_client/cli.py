@@ -1,0 +1,208 @@
+"""The commands of a site: parse, call, render; no logic.
+
+Heavy imports stand inside the commands, so that --help is instant.
+"""
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from acf_client.console import Console
+from acfnet_core.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, AcfnetError
+
+app = typer.Typer(
+    help="A hospital's part in a federation: enrol, check and prepare data, take part.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Check and prepare the data.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+console = Console()
+
+Folder = Annotated[
+    Path, typer.Option("--folder", help="The site's folder.", show_default="here")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
+HERE = Path()
+STDIN = "-"
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+    clinical: Annotated[Path, typer.Option(help="The clinical table: CSV or xlsx.")],
+    images: Annotated[
+        Path | None, typer.Option(help="The DICOM files.", show_default="none")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="CPU threads.", show_default="all cores"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Set up the site's folder: settings, and a secret key for pseudonyms.
+
+    Example:  acf-client init site --clinical /data/crlm.xlsx --images /data/dicom
+    """
+    from acf_client.site import initialise
+
+    site = initialise(
+        folder,
+        clinical_table=clinical,
+        images=images,
+        column_names={},
+        device=device,
+        num_threads=threads,
+    )
+    if as_json:
+        _write_json({"folder": str(site.folder)})
+    console.say(f"Wrote {site.folder / 'site.toml'}; look through it.")
+    _next(f"acf-client enroll LINE --folder {folder}")
+
+
+@app.command()
+def enroll(
+    line: Annotated[
+        str | None,
+        typer.Argument(help="The coordinator's line; - reads it from stdin."),
+    ] = None,
+    admission: Annotated[
+        Path | None, typer.Option(help="The file that the coordinator sent back.")
+    ] = None,
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Join a consortium in two steps: answer its invitation, then take its admission.
+
+    Example:  acf-client enroll acf1:eyJjb25...
+              acf-client enroll --admission hospital-a-admission.json
+    """
+    from acf_client.enrolment import finish_enrolment, start_enrolment
+    from acf_client.site import open_site
+
+    if (line is None) == (admission is None):
+        raise typer.BadParameter("give the coordinator's LINE, or --admission FILE")
+    site = open_site(folder)
+    if admission is not None:
+        state = finish_enrolment(site, admission)
+        if as_json:
+            _write_json({"site": state.site, "consortium": state.consortium})
+        console.say(f"This is now {state.site} of {state.consortium}.")
+        _next(f"acf-client data check --folder {folder}")
+        return
+    typed = sys.stdin.readline().strip() if line == STDIN else line or ""
+    request, fingerprint = start_enrolment(site, typed)
+    if as_json:
+        _write_json({"request": str(request), "fingerprint": fingerprint})
+    console.say(f"Wrote {request}: send it to the coordinator. It holds no secret.")
+    console.say(f"Fingerprint to read out over the telephone: {fingerprint}")
+    _next("acf-client enroll --admission FILE, with the file that comes back")
+
+
+@data_app.command("check")
+def data_check(folder: Folder = HERE, as_json: AsJson = False) -> None:
+    """Look at the table and the DICOM headers, and list what would be refused and why.
+
+    Example:  acf-client data check
+    """
+    from acf_client.data import data_sources, read_contract
+    from acf_client.site import open_site
+    from acfnet_core.cohort.check import check_cohort, require_ready
+
+    site = open_site(folder)
+    report = check_cohort(read_contract(site), data_sources(site))
+    if as_json:
+        _write_json(report.model_dump(mode="json"))
+    console.show_check(report)
+    require_ready(report)
+    _next(f"acf-client data prepare --folder {folder}")
+
+
+@data_app.command("prepare")
+def data_prepare(
+    folder: Folder = HERE,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    as_json: AsJson = False,
+) -> None:
+    """Make the tensors that training reads; repeating it does only what is missing.
+
+    Example:  acf-client data prepare --workers 4
+    """
+    from acf_client.data import prepare_site
+    from acf_client.site import open_site
+
+    finished = console.show_preparation(prepare_site(open_site(folder), workers))
+    if as_json:
+        _write_json(
+            {
+                "num_patients": finished.num_patients,
+                "num_events": finished.num_events,
+                "num_with_scans": finished.num_with_scans,
+                "num_scans": finished.num_scans,
+                "num_refused": sum(finished.refused.values()),
+                "refused": finished.refused,
+            }
+        )
+    console.say(f"Wrote {finished.manifest}")
+    _next(f"acf-client start --folder {folder}")
+
+
+@app.command()
+def start(folder: Folder = HERE) -> None:
+    """Take part: hold the connection and train when a round asks, until Ctrl-C.
+
+    Example:  acf-client start
+    """
+    from acf_client.site import open_site
+    from acf_client.supernode import running_site
+    from acfnet_core.processes import READY, watch
+
+    site = open_site(folder)
+    with running_site(site) as children:
+        console.say(
+            f"{READY} Connected to the coordinator; waiting for rounds. Logs in "
+            f"{site.logs_folder}. Ctrl-C leaves."
+        )
+        watch(children)
+
+
+def main() -> None:
+    """Run the command line: the edge where every error becomes an exit status."""
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        app()
+    except AcfnetError as error:
+        if "--json" in sys.argv:
+            _write_json({"error": error.as_json()})
+        console.error(error)
+        raise SystemExit(error.exit_status) from error
+    except SystemExit as ended:
+        # Ctrl-C: typer has turned the KeyboardInterrupt into this.
+        if ended.code == EXIT_INTERRUPTED:
+            console.say("Interrupted; everything that was started has been ended.")
+        raise
+    except Exception as error:
+        console.unexpected(error)
+        raise SystemExit(EXIT_INTERNAL) from None
+
+
+def _end(number: int, frame: object) -> None:
+    """Unwind on SIGTERM, so that started processes are ended first."""
+    del frame
+    raise SystemExit(128 + number)
+
+
+def _write_json(content: Any) -> None:
+    typer.echo(json.dumps(content))
+
+
+def _next(command: str) -> None:
+    console.say(f"Next: {command}")

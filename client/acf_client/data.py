@@ -1,0 +1,52 @@
+"""A site's data commands: where its data lies, under which contract it is prepared."""
+
+from collections.abc import Iterator
+
+from acf_client.enrolment import require_enrolment
+from acf_client.site import Site
+from acfnet_core.cohort.contract import DataContract, load_contract
+from acfnet_core.cohort.preparation import (
+    CohortFinished,
+    CohortSources,
+    PreparationEvent,
+    prepare_cohort,
+)
+
+
+def read_contract(site: Site) -> DataContract:
+    """Read the contract that came with the site's admission.
+
+    Raises:
+        IdentityError: The site is not enrolled yet.
+        ConfigError: The contract has faults.
+    """
+    require_enrolment(site)
+    return load_contract(site.contract_path)
+
+
+def data_sources(site: Site) -> CohortSources:
+    """Return where the site's data lies."""
+    return CohortSources(
+        clinical_table=site.clinical_table,
+        images_folder=site.images,
+        column_names=site.config.data.columns,
+    )
+
+
+def prepare_site(site: Site, num_workers: int) -> Iterator[PreparationEvent]:
+    """Prepare the site's data and note it in the audit log.
+
+    Raises:
+        AcfnetError: The site is not enrolled, or its data cannot be used.
+    """
+    contract = read_contract(site)
+    for event in prepare_cohort(
+        contract,
+        data_sources(site),
+        site.prepared_folder,
+        pseudonym_key=site.load_pseudonym_key(),
+        num_workers=num_workers,
+    ):
+        if isinstance(event, CohortFinished):
+            site.audit.append("data_prepared", contract_sha256=contract.sha256())
+        yield event

@@ -1,0 +1,101 @@
+"""The settings of a site, site.toml: their form, and how they are first written."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+SETTINGS_NAME = "site.toml"
+
+_Heading = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class DataConfig(BaseModel):
+    """Where the site's data lies; section [data]."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    # TOML has no paths, so a string is taken for these two.
+    clinical_table: Annotated[Path, Field(strict=False)]
+    """CSV or xlsx, one row per patient."""
+    images: Annotated[Path | None, Field(strict=False)] = None
+    """The folder of DICOM files; absent where the site has no images."""
+    columns: dict[_Heading, _Heading] = Field(default_factory=dict)
+    """The table's own heading -> the contract's name, where the two differ."""
+
+    @model_validator(mode="after")
+    def _names_are_given_once(self) -> Self:
+        names = sorted(self.columns.values())
+        twice = {name for name, after in pairwise(names) if name == after}
+        if twice:
+            raise ValueError(f"columns: given to two headings: {sorted(twice)}")
+        return self
+
+
+class ComputeConfig(BaseModel):
+    """What the site computes with; section [compute]."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    device: Annotated[
+        str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,2})?)$")
+    ] = "auto"
+    """auto, cpu, cuda, cuda:<number> or mps."""
+    num_threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """CPU threads of one operation; unset, as many as torch takes by itself. A run is
+    repeated bit for bit only with the same number."""
+
+
+class SiteConfig(BaseModel):
+    """The settings in site.toml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    format_version: Literal[1] = 1
+    data: DataConfig
+    compute: ComputeConfig = ComputeConfig()
+
+
+def settings_text(config: SiteConfig) -> str:
+    """Write site.toml with its comments."""
+    data = config.data
+    images = (
+        '# images = "/path/to/dicom"'
+        if data.images is None
+        else f"images = {_quote(str(data.images))}"
+    )
+    columns = "\n".join(
+        f"{_quote(heading)} = {_quote(name)}" for heading, name in data.columns.items()
+    )
+    number = config.compute.num_threads
+    threads = "# num_threads = 4" if number is None else f"num_threads = {number}"
+    return f"""\
+# The site's settings. `acf-client init` wrote this file; change it as you need.
+
+format_version = {config.format_version}
+
+[data]
+# The clinical table: CSV or xlsx, one row per patient. It is read, never changed.
+clinical_table = {_quote(str(data.clinical_table))}
+
+# The folder of CT series and segmentations (DICOM); leave it out if there is none.
+{images}
+
+[data.columns]
+# "heading in your table" = "name in the data contract", only where the two differ.
+{columns}
+
+[compute]
+# auto, cpu, cuda, cuda:1 or mps
+device = {_quote(config.compute.device)}
+
+# CPU threads for training; left out, torch decides.
+{threads}
+"""
+
+
+def _quote(text: str) -> str:
+    """Write a TOML basic string, which is JSON's but for one control character."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,176 @@
+"""The site's resident trainer: keeps torch and the data, answers one round at a time.
+
+`acf-client start` runs it as a process of its own: `python -m acf_client.trainer SITE`.
+It ends when the process that started it ends. Its log holds codes and counts, never a
+patient's value or the text of an exception.
+"""
+
+import base64
+import logging
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from acf_client.enrolment import require_enrolment
+from acf_client.site import Site, open_site
+from acf_client.trainer_link import (
+    Frame,
+    check_peer,
+    listen,
+    receive_frame,
+    send_frame,
+)
+from acfnet_core.cohort.contract import load_contract
+from acfnet_core.cohort.store import PreparedCohort, open_store
+from acfnet_core.errors import AcfnetError, ProtocolError
+from acfnet_core.federation.messages import (
+    FAILURE,
+    REPLY,
+    SiteFailure,
+    parse_request,
+)
+from acfnet_core.identity.envelope import UpdateClaim, sign_update
+from acfnet_core.identity.keys import load_key
+from acfnet_core.training.device import choose_device
+from acfnet_core.training.reproducibility import make_deterministic
+from acfnet_core.training.site_round import answer_round
+
+logger = logging.getLogger(__name__)
+
+READY_LINE = "The trainer is ready."
+_PARENT_CHECK_S = 1.0
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """What the trainer keeps between rounds."""
+
+    site: Site
+    name: str
+    cohort: PreparedCohort
+    device: torch.device
+    key: ec.EllipticCurvePrivateKey
+
+    def answer(self, request: Frame) -> Frame:
+        """Do a round's work and say what happened, in the form that may leave."""
+        try:
+            return self._work(request)
+        except AcfnetError as error:
+            logger.error("Refused: %s: %s", error.code, error.message)  # noqa: TRY400
+            return _failure(error.code)
+        except Exception as error:
+            # The edge of the process. The text of the exception may quote a value of a
+            # patient, so the log gets its type and where it arose.
+            frames = traceback.extract_tb(error.__traceback__)
+            where = [f"{Path(f.filename).name}:{f.lineno}" for f in frames[-4:]]
+            logger.error("Failed: %s at %s", type(error).__name__, where)  # noqa: TRY400
+            return _failure("protocol.site_failed")
+
+    def _work(self, request: Frame) -> Frame:
+        if request.parameters is None:
+            raise ProtocolError(
+                "protocol.malformed",
+                "The request came without parameters.",
+                remedy="Install the same acfnet version on both sides.",
+            )
+        wanted = parse_request(request.document)
+        answer = answer_round(
+            wanted,
+            request.parameters,
+            self.cohort,
+            site=self.name,
+            device=self.device,
+            sign=self._sign,
+        )
+        reply = answer.reply
+        self.site.audit.append(
+            "update_sent" if wanted.trains else "metrics_sent",
+            run=reply.run,
+            round=reply.round,
+            base_sha256=reply.base_sha256,
+            parameters_sha256=reply.parameters_sha256 or "",
+        )
+        logger.info(
+            "Run %s, round %d of %d: %d steps in %.1f s",
+            reply.run,
+            reply.round,
+            wanted.num_rounds,
+            reply.num_steps,
+            reply.seconds,
+        )
+        return Frame(REPLY, reply.model_dump_json(), answer.parameters)
+
+    def _sign(self, claim: UpdateClaim) -> str:
+        return base64.b64encode(sign_update(self.key, claim)).decode()
+
+
+def load_trainer(site: Site) -> Trainer:
+    """Open everything that the trainer keeps.
+
+    Raises:
+        AcfnetError: The site is not enrolled, or its data not prepared.
+    """
+    enrolment = require_enrolment(site)
+    contract = load_contract(site.contract_path)
+    return Trainer(
+        site=site,
+        name=enrolment.site,
+        cohort=open_store(site.prepared_folder, contract=contract),
+        device=choose_device(site.config.compute.device),
+        key=load_key(site.key_path),
+    )
+
+
+def serve(
+    trainer: Trainer, listener: socket.socket, *, go_on: Callable[[], bool]
+) -> None:
+    """Answer one request after the other for as long as `go_on` says so."""
+    listener.settimeout(_PARENT_CHECK_S)
+    while go_on():
+        try:
+            link, _ = listener.accept()
+        except TimeoutError:
+            continue
+        with link:
+            link.settimeout(None)
+            try:
+                check_peer(link)
+                send_frame(link, trainer.answer(receive_frame(link)))
+            except (OSError, ProtocolError) as error:
+                logger.warning("A request broke off: %s", type(error).__name__)
+
+
+def main() -> None:
+    """Serve the site whose folder is the first argument, until the parent ends."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    site = open_site(Path(sys.argv[1]))
+    make_deterministic(num_threads=site.config.compute.num_threads)
+    parent = os.getppid()
+    try:
+        trainer = load_trainer(site)
+    except AcfnetError as error:
+        logger.error("%s: %s", error.code, error.message)  # noqa: TRY400
+        raise SystemExit(error.exit_status) from error
+    site.make_socket_folder()
+    site.trainer_socket.unlink(missing_ok=True)
+    with listen(site.trainer_socket) as listener:
+        logger.info("%s %d patients.", READY_LINE, len(trainer.cohort.patients))
+        serve(trainer, listener, go_on=lambda: os.getppid() == parent)
+    site.trainer_socket.unlink(missing_ok=True)
+
+
+def _failure(code: str) -> Frame:
+    return Frame(FAILURE, SiteFailure(code=code).model_dump_json())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""The line between the Flower app of a message and the site's resident trainer.
+
+Flower starts a fresh process for every message. Ours imports neither torch nor the
+data: it hands the message over a Unix socket to the one trainer process of the site,
+which keeps both in memory. The socket lies in a folder that only this user can enter,
+and both ends check that the other runs as the same user.
+
+A frame is a kind (1 byte), two lengths (4 and 8 bytes, big-endian), a JSON document and
+float32 values.
+"""
+
+import os
+import socket
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from acfnet_core.errors import ProtocolError
+from acfnet_core.federation.messages import (
+    FAILURE,
+    MAX_DOCUMENT_BYTES,
+    REPLY,
+    REQUEST,
+)
+from acfnet_core.federation.parameters import FlatParameters
+
+SOCKET_VARIABLE = "ACF_TRAINER_SOCKET"
+"""Name of the environment variable by which the app finds the trainer."""
+_HEADER = struct.Struct(">BIQ")
+_KINDS = (REQUEST, REPLY, FAILURE)
+_PEER = struct.Struct("3i")
+_MAX_PARAMETER_BYTES = 1 << 34
+_VALUE_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One message on the line."""
+
+    kind: str
+    """`REQUEST`, `REPLY` or `FAILURE`."""
+    document: str
+    parameters: FlatParameters | None = None
+
+
+def ask_trainer(request: Frame) -> Frame:
+    """Send a request to the site's trainer and wait for the answer.
+
+    Raises:
+        ProtocolError: `protocol.trainer_unreachable`.
+    """
+    path = os.environ.get(SOCKET_VARIABLE, "")
+    try:
+        with socket.socket(socket.AF_UNIX) as link:
+            link.connect(path)
+            check_peer(link)
+            send_frame(link, request)
+            return receive_frame(link)
+    except OSError as error:
+        raise _unreachable(type(error).__name__) from error
+
+
+def send_frame(link: socket.socket, frame: Frame) -> None:
+    """Send a frame whole."""
+    text = frame.document.encode()
+    values = (
+        b"" if frame.parameters is None else frame.parameters.astype("<f4").tobytes()
+    )
+    kind = _KINDS.index(frame.kind)
+    link.sendall(_HEADER.pack(kind, len(text), len(values)) + text)
+    if values:
+        link.sendall(values)
+
+
+def receive_frame(link: socket.socket) -> Frame:
+    """Receive a frame whole.
+
+    Raises:
+        ProtocolError: The other end closed early, announced an absurd length or sent
+            no text.
+    """
+    kind, text_length, values_length = _HEADER.unpack(_receive(link, _HEADER.size))
+    absurd = (
+        text_length > MAX_DOCUMENT_BYTES
+        or values_length > _MAX_PARAMETER_BYTES
+        or values_length % _VALUE_BYTES
+    )
+    if absurd or kind >= len(_KINDS):
+        raise _unreachable("a frame of an absurd kind or length")
+    try:
+        document = _receive(link, text_length).decode()
+    except UnicodeDecodeError as error:
+        raise _unreachable("a document that is no text") from error
+    if not values_length:
+        return Frame(_KINDS[kind], document)
+    values = np.frombuffer(_receive(link, values_length), dtype="<f4")
+    return Frame(_KINDS[kind], document, values.astype(np.float32))
+
+
+def check_peer(link: socket.socket) -> None:
+    """Refuse another user of this machine.
+
+    Raises:
+        ProtocolError: The other end runs as another user.
+    """
+    credentials = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+    _, user, _ = _PEER.unpack(credentials)
+    if user != os.getuid():
+        raise _unreachable("the other end runs as another user")
+
+
+def listen(path: Path) -> socket.socket:
+    """Open the trainer's socket; its folder must admit this user alone."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    path.chmod(0o600)
+    listener.listen(4)
+    return listener
+
+
+def _receive(link: socket.socket, length: int) -> bytes:
+    buffer = bytearray(length)
+    view, received = memoryview(buffer), 0
+    while received < length:
+        count = link.recv_into(view[received:])
+        if count == 0:
+            raise _unreachable("the connection was closed early")
+        received += count
+    return bytes(buffer)
+
+
+def _unreachable(reason: str) -> ProtocolError:
+    return ProtocolError(
+        "protocol.trainer_unreachable",
+        f"The site's trainer did not answer ({reason}).",
+        remedy="Look at logs/trainer.log in the site folder; start the site again.",
+    )

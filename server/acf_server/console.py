@@ -1,0 +1,183 @@
+"""What the coordinator's commands show: progress and notes on stderr.
+
+On a terminal the line that is being worked on is live; elsewhere every line is plain
+and final. Results for other programs go to stdout, and not through here.
+"""
+
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console as RichConsole
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from acf_server.run_events import (
+    ModelJudged,
+    RoundStarted,
+    RunEvent,
+    RunFailed,
+    RunFinished,
+    SiteFailed,
+    WaitingForSites,
+)
+from acfnet_core.cohort.preparation import CohortFinished, PreparationEvent
+from acfnet_core.errors import AcfnetError, format_error
+from acfnet_core.evaluation.verdict import Interval, Verdict
+
+
+class Console:
+    """Writes for people, on stderr."""
+
+    def __init__(self) -> None:
+        self._out = RichConsole(stderr=True, highlight=False, soft_wrap=True)
+
+    def stage(self, number: int, count: int, title: str) -> None:
+        """Say which stage of several begins."""
+        self._out.print(f"[{number}/{count}] {title}", style="bold", markup=False)
+
+    def note(self, text: str) -> None:
+        """Say something that has happened, indented under its stage."""
+        self._out.print(f"  {text}", markup=False)
+
+    def say(self, text: str) -> None:
+        """Say something by itself."""
+        self._out.print(text, markup=False)
+
+    def error(self, error: AcfnetError) -> None:
+        """Say what is wrong and what to do."""
+        self._out.print(format_error(error), style="red", markup=False)
+
+    def unexpected(self, error: Exception) -> None:
+        """Say where a fault of ours arose, without quoting any data."""
+        frames = traceback.extract_tb(error.__traceback__)[-6:]
+        where = " < ".join(f"{f.filename}:{f.lineno}" for f in reversed(frames))
+        self.say(f"internal error: {type(error).__name__} at {where}")
+        self.say("what to do: report this line; nothing that was there is lost.")
+
+    def preparing(self, name: str, event: PreparationEvent) -> None:
+        """Say how the preparation of a cohort at the coordinator goes."""
+        if isinstance(event, CohortFinished):
+            self.note(
+                f"{name}: {event.num_patients} patients prepared, "
+                f"{event.num_scans} scans"
+            )
+
+    def verdict(self, verdict: Verdict) -> None:
+        """Say the headline and each model's figures."""
+        for line in describe_verdict(verdict):
+            self.say(line)
+
+    @contextmanager
+    def progress(self, title: str, total: int) -> Iterator["ProgressBar"]:
+        """Show a bar while the block runs; nothing where there is no terminal."""
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        with Progress(
+            *columns,
+            console=self._out,
+            transient=True,
+            disable=not self._out.is_terminal,
+        ) as bars:
+            yield ProgressBar(bars, title, total)
+
+    def follow(self, events: Iterable[RunEvent], *, num_rounds: int) -> RunEvent | None:
+        """Show a run's events as they come; return the last."""
+        event = None
+        with self.progress("training", num_rounds) as bar:
+            for event in events:
+                if isinstance(event, RoundStarted):
+                    bar.describe(_round_title(event))
+                if isinstance(event, ModelJudged):
+                    bar.set_done(event.round)
+                line = describe_event(event)
+                if line:
+                    self.note(line)
+        return event
+
+
+class ProgressBar:
+    """One live bar."""
+
+    def __init__(self, bars: Progress, title: str, total: int) -> None:
+        self._bars = bars
+        self._task = bars.add_task(title, total=total)
+
+    def describe(self, title: str) -> None:
+        """Change what stands beside the bar."""
+        self._bars.update(self._task, description=title)
+
+    def set_done(self, done: int) -> None:
+        """Move the bar."""
+        self._bars.update(self._task, completed=done)
+
+
+def describe_event(event: RunEvent) -> str | None:
+    """Return the line for an event, or None for one that a person need not read."""
+    if isinstance(event, WaitingForSites):
+        return f"waiting for {', '.join(event.missing)}"
+    if isinstance(event, SiteFailed):
+        return f"round {event.round}: {event.site} did not take part ({event.code})"
+    if isinstance(event, ModelJudged):
+        return describe_judgement(event)
+    if isinstance(event, RunFinished):
+        return f"all {event.rounds} rounds done in {event.seconds:.0f} s"
+    if isinstance(event, RunFailed):
+        return f"the run ended early ({event.code})"
+    return None
+
+
+def describe_judgement(event: ModelJudged) -> str:
+    """Return one line on the model after a round: loss and C, the worst site's too."""
+    what = f"round {event.round}/{event.num_rounds}" if event.round else "initial model"
+    if event.num_patients is None:
+        return f"{what}: the sites' figures are below the minimum cell"
+    parts = []
+    if event.mean_loss is not None:
+        parts.append(f"loss {event.mean_loss:.3f} (n = {event.num_patients})")
+    if event.mean_c is not None:
+        worst = f"worst {event.worst_c_site} {event.worst_c:.3f}"
+        parts.append(f"C {event.mean_c:.3f} (n = {event.num_patients_c}, {worst})")
+    return f"{what}: {', '.join(parts)}, on training patients"
+
+
+def describe_verdict(verdict: Verdict) -> Sequence[str]:
+    """Return the headline and a line for each model: figures with intervals and n."""
+    lines = [verdict.headline]
+    for score in verdict.scores:
+        lines.append(
+            f"  {score.name:<14} Harrell C {describe_interval(score.harrell_c)}   "
+            f"IBS {describe_interval(score.integrated_brier)}   "
+            f"n = {score.num_patients}"
+        )
+    lines.append(
+        f"  (held-out: {verdict.num_patients} patients, {verdict.num_events} events; "
+        "95 % bootstrap intervals)"
+    )
+    return lines
+
+
+def describe_interval(interval: Interval | None) -> str:
+    """Return `0.612 (0.540 to 0.684)`, or that there is none."""
+    if interval is None or interval.estimate is None:
+        return "not determined        "
+    if interval.low is None or interval.high is None:
+        return f"{interval.estimate:.3f} (no interval)"
+    return f"{interval.estimate:.3f} ({interval.low:.3f} to {interval.high:.3f})"
+
+
+def _round_title(event: RoundStarted) -> str:
+    if event.round > event.num_rounds:
+        return "judging the last model"
+    return f"round {event.round} of {event.num_rounds}"

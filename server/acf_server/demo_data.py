@@ -1,0 +1,156 @@
+"""The patients of the demo: made up, or the public table divided into pseudo-sites."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from acf_server.run_files import DataOrigin
+from acfnet_core.cohort.contract import DataContract, shipped_contract
+from acfnet_core.cohort.pseudo_sites import write_public_cohort_sites
+from acfnet_core.cohort.synthetic import (
+    SyntheticSite,
+    default_sites,
+    held_out_site,
+    synthesize_site,
+)
+from acfnet_core.errors import ConfigError
+
+DEFAULT_NUM_PATIENTS = 120
+HELD_OUT_SHARE = 1 / 3
+MIN_HELD_OUT = 20
+NUM_PSEUDO_SITES = 2
+SERIES_NAME = "ct_series.csv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hospital:
+    """Where one hospital's files lie."""
+
+    name: str
+    clinical_table: Path
+    images: Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoCohort:
+    """All files of the demo, and the words and settings that go with them."""
+
+    contract: DataContract
+    hospitals: tuple[Hospital, ...]
+    held_out: Hospital
+    origin: DataOrigin
+    purpose: str
+    learning_rate: float
+
+    @property
+    def site_names(self) -> tuple[str, ...]:
+        """Names of the training sites."""
+        return tuple(hospital.name for hospital in self.hospitals)
+
+    def hospital(self, name: str) -> Hospital:
+        """Return a training site's files."""
+        return next(h for h in self.hospitals if h.name == name)
+
+
+def make_synthetic_cohort(
+    folder: Path,
+    *,
+    num_sites: int,
+    num_patients: int | None,
+    seed: int,
+    features: tuple[str, ...],
+    note: Callable[[str], None],
+) -> DemoCohort:
+    """Make up hospitals as real files.
+
+    Raises:
+        ConfigError: Too few patients for this many sites, or a forbidden feature.
+    """
+    contract = _with_features(shipped_contract("crlm"), features)
+    num_training = DEFAULT_NUM_PATIENTS if num_patients is None else num_patients
+    sites = default_sites(num_sites, max(num_training, num_sites))
+    smallest = min(num_training, *(site.num_patients for site in sites))
+    if smallest < contract.minimum_cell:
+        raise ConfigError(
+            "config.invalid",
+            f"--patients {num_training} over {num_sites} sites leaves {smallest} at "
+            f"the smallest; the contract's minimum is {contract.minimum_cell}.",
+            remedy="Give more --patients or fewer --sites.",
+        )
+    held_out = held_out_site(max(MIN_HELD_OUT, round(num_training * HELD_OUT_SHARE)))
+    hospitals = [_synthesize(site, folder, seed, note) for site in (*sites, held_out)]
+    return DemoCohort(
+        contract=contract,
+        hospitals=tuple(hospitals[:-1]),
+        held_out=hospitals[-1],
+        origin="synthetic",
+        purpose="Shows the whole way on made-up patients; the figures mean nothing for "
+        "real ones.",
+        learning_rate=2e-3,
+    )
+
+
+def split_public_table(
+    folder: Path,
+    *,
+    clinical_table: Path,
+    series_table: Path | None,
+    num_sites: int,
+    num_patients: int | None,
+    seed: int,
+    features: tuple[str, ...],
+    note: Callable[[str], None],
+) -> DemoCohort:
+    """Divide the public cohort's table into two pseudo-sites and a held-out fifth.
+
+    Raises:
+        ConfigError: An option does not go with a real table, or a forbidden feature.
+        DataError: A table is missing, empty, unreadable or lacks a column.
+    """
+    if num_patients is not None:
+        raise ConfigError(
+            "config.invalid",
+            "--patients is for made-up patients; --clinical takes all of the table.",
+            remedy="Leave --patients out.",
+        )
+    contract = _with_features(shipped_contract("crlm").without_imaging(), features)
+    names = write_public_cohort_sites(
+        clinical_table,
+        series_table or clinical_table.parent / SERIES_NAME,
+        folder,
+        seed=seed,
+    )
+    if num_sites != NUM_PSEUDO_SITES:
+        note(f"--clinical makes {NUM_PSEUDO_SITES} pseudo-sites, by slice count")
+    hospitals = [
+        Hospital(name=name, clinical_table=folder / name / "clinical.csv", images=None)
+        for name in names
+    ]
+    note(f"{', '.join(names)}: written from {clinical_table.name}")
+    return DemoCohort(
+        contract=contract,
+        hospitals=tuple(hospitals[:-1]),
+        held_out=hospitals[-1],
+        origin="public",
+        purpose="The public cohort's clinical table alone: one hospital, divided into "
+        "two pseudo-sites by slice count; images are declared missing.",
+        learning_rate=1e-3,
+    )
+
+
+def _with_features(contract: DataContract, features: tuple[str, ...]) -> DataContract:
+    return contract.with_features(features) if features else contract
+
+
+def _synthesize(
+    site: SyntheticSite, folder: Path, seed: int, note: Callable[[str], None]
+) -> Hospital:
+    target = folder / site.name
+    for _ in synthesize_site(site, target, seed=seed):
+        pass
+    note(f"{site.name}: {site.num_patients} patients made up")
+    return Hospital(
+        name=site.name,
+        clinical_table=target / "clinical.xlsx",
+        images=target / "images",
+    )

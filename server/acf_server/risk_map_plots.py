@@ -1,0 +1,166 @@
+"""The report's risk maps: rows are years, columns are slices of one patient's CT.
+
+Axes: year depth height width; a picture shows height downwards and width to the right.
+"""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from acf_server.figure_style import (
+    BLUE,
+    INK,
+    MUTED,
+    VERMILLION,
+    YELLOW,
+    new_figure,
+    styled,
+    to_svg,
+)
+from acf_server.risk_map_files import RiskMapPatient
+
+SHOWN_YEARS = (1, 2, 3, 5, 8)
+NUM_SLICES = 4
+# The model sees 5 to 185 HU and nothing beyond, so a reader is shown the same.
+CT_WINDOW_HU = (5.0, 185.0)
+LARGEST_OPACITY = 0.75
+SCALE_QUANTILE = 0.995
+
+
+@styled
+def plot_risk_maps(patient: RiskMapPatient, name: str) -> str:
+    """Draw one patient's maps of the shown years over the CT, with contours.
+
+    Args:
+        patient: The maps on the CT grid.
+        name: Unique on the page.
+    """
+    rows = [index for index, year in enumerate(patient.years) if year in SHOWN_YEARS]
+    slices = choose_slices(patient)
+    scale = _scale(patient)
+    figure = new_figure(6.4, 1.2 * (len(rows) + 1) + 0.6)
+    grid = figure.subplots(len(rows) + 1, len(slices), squeeze=False)
+    for column, depth in enumerate(slices):
+        _draw_slice(grid[0][column], patient, depth, None, scale)
+        grid[0][column].set_title(
+            f"slice {depth + 1} of {len(patient.ct_hu)}",
+            fontsize=7.5,
+            fontweight="normal",
+            color=MUTED,
+            loc="center",
+        )
+        for row, index in enumerate(rows, start=1):
+            _draw_slice(grid[row][column], patient, depth, index, scale)
+    _label_row(grid[0][0], "CT", "as the model sees it")
+    for row, index in enumerate(rows, start=1):
+        free = f"{100 * patient.survival_at_year(index):.0f} % still free"
+        _label_row(grid[row][0], f"Year {patient.years[index]}", free)
+    _draw_scale(figure, grid.ravel().tolist(), scale)
+    described = f"Risk maps of {patient.title} over {len(rows)} years."
+    return to_svg(figure, name, described)
+
+
+def choose_slices(patient: RiskMapPatient) -> list[int]:
+    """Choose slices through the liver, the one with the most tumour among them.
+
+    Without a liver mask the slices are spread over the whole volume.
+    """
+    inside = np.flatnonzero(patient.liver.any(axis=(1, 2)))
+    if not len(inside):
+        inside = np.arange(len(patient.liver))
+    spread = np.quantile(inside, np.linspace(0.2, 0.8, NUM_SLICES), method="nearest")
+    if patient.tumour.any():
+        fullest = int(patient.tumour.sum(axis=(1, 2)).argmax())
+        spread[np.abs(spread - fullest).argmin()] = fullest
+    return sorted({int(depth) for depth in spread})
+
+
+def overlay_map(
+    ct_hu: NDArray[np.float32], values: NDArray[np.float32], scale: float
+) -> NDArray[np.float64]:
+    """Blend a slice of a map over its CT slice.
+
+    Args:
+        ct_hu: ` [height width]`.
+        values: ` [height width]`; above 0 raises the hazard.
+        scale: The value that is shown at the largest opacity.
+
+    Returns:
+        Red, green and blue between 0 and 1, `[height width 3]`.
+    """
+    low, high = CT_WINDOW_HU
+    grey = np.clip((np.asarray(ct_hu, dtype=np.float64) - low) / (high - low), 0, 1)
+    strength = np.clip(np.abs(values) / scale, 0, 1) * LARGEST_OPACITY
+    raises = (np.asarray(values) > 0)[..., None]
+    colour = np.where(raises, to_rgb(VERMILLION), to_rgb(BLUE))
+    return (1 - strength)[..., None] * grey[..., None] + strength[..., None] * colour
+
+
+def _scale(patient: RiskMapPatient) -> float:
+    """Return the value of full colour: one for all years, so that rows compare."""
+    return max(float(np.quantile(np.abs(patient.maps), SCALE_QUANTILE)), 1e-12)
+
+
+def _draw_slice(
+    axes: Axes, patient: RiskMapPatient, depth: int, year: int | None, scale: float
+) -> None:
+    """Draw one slice with the contours; without a year the CT alone."""
+    ct_hu = patient.ct_hu[depth]
+    values = np.zeros_like(ct_hu) if year is None else patient.maps[year, depth]
+    picture = overlay_map(ct_hu, values, scale)
+    # Without interpolation the picture is embedded at its own, small, size.
+    axes.imshow((picture * 255).round().astype(np.uint8), interpolation="none")
+    for mask, colour, width in (
+        (patient.liver[depth], "white", 0.7),
+        (patient.tumour[depth], YELLOW, 1.1),
+    ):
+        if mask.any() and not mask.all():
+            axes.contour(mask, levels=[0.5], colors=[colour], linewidths=width)
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _label_row(axes: Axes, title: str, detail: str) -> None:
+    """Write what a row shows to the left of its first slice."""
+    for text, offset, weight, colour in (
+        (title, 6, "bold", INK),
+        (detail, -6, "normal", MUTED),
+    ):
+        axes.annotate(
+            text,
+            xy=(0, 0.5),
+            xycoords="axes fraction",
+            xytext=(-8, offset),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            color=colour,
+            fontweight=weight,
+            fontsize=8.5 if weight == "bold" else 7.5,
+            annotation_clip=False,
+        )
+
+
+def _draw_scale(figure: Figure, axes: list[Axes], scale: float) -> None:
+    """Draw the colour scale below the pictures."""
+    colours = LinearSegmentedColormap.from_list(
+        "contribution", [BLUE, "#f4f4f4", VERMILLION]
+    )
+    bar = figure.colorbar(
+        ScalarMappable(Normalize(-scale, scale), colours),
+        ax=axes,
+        location="bottom",
+        fraction=0.03,
+        pad=0.02,
+        aspect=45,
+        ticks=[-scale, 0, scale],
+    )
+    bar.ax.set_xticklabels(["lowers the image logit", "0", "raises it"])
+    first, _, last = bar.ax.get_xticklabels()
+    first.set_horizontalalignment("left")
+    last.set_horizontalalignment("right")
+    bar.outline.set_visible(False)

@@ -1,0 +1,189 @@
+"""A whole run in one process: made-up sites, real training, real signatures."""
+
+import base64
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from acf_server.round_loop import RawAnswer, RoundLoop
+from acf_server.run_events import RunEvent
+from acf_server.run_plan import RosterSite, RunPlan, StrategySettings
+from acfnet_core.cohort.contract import DataContract, shipped_contract
+from acfnet_core.cohort.store import PreparedCohort, PreparedPatient
+from acfnet_core.federation.checkpoint import save_checkpoint
+from acfnet_core.federation.messages import RoundRequest
+from acfnet_core.federation.parameters import FlatParameters
+from acfnet_core.identity.envelope import UpdateClaim, sign_update
+from acfnet_core.identity.keys import generate_key, public_key_pem
+from acfnet_core.model.config import AcfNetConfig
+from acfnet_core.model.network import build_model
+from acfnet_core.objective.loss import LossConfig
+from acfnet_core.training.settings import LocalTrainingSettings
+from acfnet_core.training.site_round import answer_round, model_arrays
+
+SITES = ("hospital-a", "hospital-b", "hospital-c")
+NUM_PATIENTS = 12
+CPU = torch.device("cpu")
+TRAINING = LocalTrainingSettings(local_steps=1, batch_size=6)
+Tamper = Callable[[RawAnswer], RawAnswer]
+
+
+def make_table_cohort(
+    num_patients: int, *, seed: int, contract: DataContract | None = None
+) -> PreparedCohort:
+    """Make up a prepared cohort without images; the first column tells of the risk."""
+    contract = contract or shipped_contract("crlm").without_imaging()
+    rng = np.random.default_rng(seed)
+    clinical = rng.normal(size=(num_patients, contract.num_clinical_features))
+    times = rng.exponential(20.0 * np.exp(-clinical[:, 0]))
+    patients = tuple(
+        PreparedPatient(
+            patient_key=f"{seed:04d}{number:04d}",
+            clinical=row.astype(np.float32),
+            clinical_mask=np.ones(len(row), np.bool_),
+            time_months=float(np.clip(time, 0.5, 90.0)),
+            event=int(number % 3 > 0),
+            fong_score=float(number % 6),
+            scans=(),
+        )
+        for number, (row, time) in enumerate(zip(clinical, times, strict=True))
+    )
+    return PreparedCohort(
+        contract=contract, folder=Path("nowhere"), patients=patients
+    )
+
+
+def sign_with(key: ec.EllipticCurvePrivateKey) -> Callable[[UpdateClaim], str]:
+    """Return what signs a claim for a site."""
+    return lambda claim: base64.b64encode(sign_update(key, claim)).decode()
+
+
+def small_model(cohort: PreparedCohort) -> AcfNetConfig:
+    """Return the smallest network for a cohort."""
+    return AcfNetConfig(
+        num_clinical_features=cohort.contract.num_clinical_features,
+        size="tiny",
+        channels=8,
+        token_width=8,
+    )
+
+
+@dataclass
+class InProcessSites:
+    """The sites of a run, reached by a function call.
+
+    Attributes:
+        order: Names in the order in which the sites answer.
+        tamper: Site -> what is done to each of its answers on the way.
+    """
+
+    cohorts: dict[str, PreparedCohort]
+    keys: dict[str, ec.EllipticCurvePrivateKey]
+    order: Sequence[str] = SITES
+    tamper: dict[str, Tamper] = field(default_factory=dict)
+
+    def __call__(
+        self, request: RoundRequest, base: FlatParameters
+    ) -> Iterator[RawAnswer]:
+        """Exchange one round."""
+        for site in self.order:
+            answer = answer_round(
+                request,
+                base,
+                self.cohorts[site],
+                site=site,
+                device=CPU,
+                sign=sign_with(self.keys[site]),
+            )
+            raw = RawAnswer(
+                site=site,
+                seconds=0.0,
+                reply=answer.reply.model_dump_json(),
+                parameters=answer.parameters,
+            )
+            yield self.tamper.get(site, _untouched)(raw)
+
+
+@dataclass
+class FederatedRun:
+    """A run's folder, its plan, its sites and what it announced."""
+
+    folder: Path
+    plan: RunPlan
+    sites: InProcessSites
+    events: list[RunEvent] = field(default_factory=list)
+
+    def play(self) -> "FederatedRun":
+        """Run all rounds."""
+        RoundLoop(self.plan, self.folder, self.sites, self.events.append).run()
+        return self
+
+
+def make_sites(names: Sequence[str] = SITES) -> InProcessSites:
+    """Make up sites of 12, 13, ... patients without images."""
+    return InProcessSites(
+        cohorts={
+            name: make_table_cohort(NUM_PATIENTS + number, seed=number)
+            for number, name in enumerate(names)
+        },
+        keys={name: generate_key() for name in names},
+        order=names,
+    )
+
+
+def make_run(
+    folder: Path,
+    sites: InProcessSites,
+    *,
+    rounds: int = 1,
+    minimum_sites: int = 2,
+    max_examples: int = 100,
+    seed: int = 7,
+) -> FederatedRun:
+    """Write a run's initial model and resolve its plan."""
+    names = sorted(sites.keys)
+    contract = sites.cohorts[names[0]].contract
+    config = small_model(sites.cohorts[names[0]])
+    save_checkpoint(
+        folder,
+        model_arrays(build_model(config, seed=seed)),
+        run="trial",
+        round_number=0,
+        contributors={},
+    )
+    plan = RunPlan(
+        run="trial",
+        sites=tuple(
+            RosterSite(
+                name=name, public_key_pem=public_key_pem(sites.keys[name].public_key())
+            )
+            for name in names
+        ),
+        rounds=rounds,
+        minimum_sites=minimum_sites,
+        round_timeout_s=1.0,
+        seed=seed,
+        contract_sha256=contract.sha256(),
+        model=config.model_dump(mode="json"),
+        loss=LossConfig().model_dump(mode="json"),
+        training=TRAINING.model_dump(mode="json"),
+        strategy=StrategySettings(max_examples=max_examples),
+    )
+    return FederatedRun(folder, plan, replace(sites))
+
+
+def spoil(parameters: FlatParameters | None) -> FlatParameters:
+    """Return parameters with one value that is no number."""
+    if parameters is None:
+        raise ValueError("there is nothing to spoil")
+    spoilt = parameters.copy()
+    spoilt[3] = np.nan
+    return spoilt
+
+
+def _untouched(raw: RawAnswer) -> RawAnswer:
+    return raw
