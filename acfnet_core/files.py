@@ -38,10 +38,11 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            # It may not be there at all, and the first error is the one to report.
-            temporary.unlink()
         raise describe_os_error(error, path) from error
+    finally:
+        # It is gone if all went well, and may never have been there.
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def make_folder(path: Path, *, private: bool = False) -> Path:
@@ -59,6 +60,23 @@ def make_folder(path: Path, *, private: bool = False) -> Path:
     except OSError as error:
         raise describe_os_error(error, path) from error
     return path
+
+
+def refuse_strangers(folder: Path, *, own_names: frozenset[str]) -> None:
+    """Refuse a folder that holds anything but what we put there ourselves.
+
+    Raises:
+        MachineError: `machine.folder_not_empty`.
+    """
+    if not folder.is_dir():
+        return
+    strangers = [entry for entry in folder.iterdir() if entry.name not in own_names]
+    if strangers:
+        raise MachineError(
+            "machine.folder_not_empty",
+            f"{folder}: holds {len(strangers)} other files or folders.",
+            remedy="Choose a new or an empty folder, apart from any data.",
+        )
 
 
 def describe_os_error(error: OSError, path: Path) -> MachineError:

@@ -10,6 +10,18 @@ from pathlib import Path
 from acfnet_core.errors import MachineError
 from acfnet_core.files import make_folder
 
+SWITCHES = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+}
+"""What keeps Flower from calling home and from installing what a bundle asks for."""
+
+
+def keep_flower_quiet() -> None:
+    """Set the switches for this process; call it before Flower is first imported."""
+    os.environ.update(SWITCHES)
+
 
 def flower_environment(home: Path) -> dict[str, str]:
     """Return the variables for one Flower process.
@@ -23,9 +35,7 @@ def flower_environment(home: Path) -> dict[str, str]:
     """
     programs = str(Path(sys.executable).parent)
     return {
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        **SWITCHES,
         "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
         "FLWR_HOME": str(make_folder(home.resolve(), private=True)),
         "PATH": os.pathsep.join([programs, os.environ.get("PATH", os.defpath)]),

@@ -30,6 +30,13 @@ from acfnet_core.cohort.manifest import (
     Manifest,
     PatientRecord,
 )
+from acfnet_core.cohort.preparation_events import (
+    CohortFinished,
+    PatientPrepared,
+    PreparationEvent,
+    SourcesRead,
+    StudyRefused,
+)
 from acfnet_core.cohort.scan_job import SCANS_FOLDER, JobResult, ScanJob, run_job
 from acfnet_core.cohort.scan_plan import PatientPlan, count_codes, plan_scans
 from acfnet_core.errors import AcfnetError, DataError, MachineError
@@ -54,56 +61,6 @@ class CohortSources:
     clinical_table: Path
     images_folder: Path | None = None
     column_names: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SourcesRead:
-    """The table and the headers of the images have been read."""
-
-    num_patients: int
-    num_without_outcome: int
-    num_series: int
-    num_scans_planned: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudyRefused:
-    """A study of the patient in this row of the table is not used."""
-
-    row_number: int
-    codes: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PatientPrepared:
-    """Patient number `index` (from 1) of `total` is done."""
-
-    index: int
-    total: int
-    row_number: int
-    num_scans: int
-    num_reused: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class CohortFinished:
-    """The manifest has been written; the store can be opened.
-
-    Attributes:
-        num_scans_assumed: Scans whose time is assumed, for want of a resection date.
-        refused: Reason code -> number of studies.
-    """
-
-    manifest: Path
-    num_patients: int
-    num_events: int
-    num_with_scans: int
-    num_scans: int
-    num_scans_assumed: int
-    refused: dict[str, int]
-
-
-PreparationEvent = SourcesRead | StudyRefused | PatientPrepared | CohortFinished
 
 
 def prepare_cohort(

@@ -4,7 +4,6 @@ Heavy imports stand inside the commands, so that --help is instant.
 """
 
 import json
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from acf_client.console import Console
-from acfnet_core.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, AcfnetError
+from acfnet_core.edge import run_program
 
 app = typer.Typer(
     help="A hospital's part in a federation: enrol, check and prepare data, take part.",
@@ -104,7 +103,10 @@ def enroll(
         _write_json({"request": str(request), "fingerprint": fingerprint})
     console.say(f"Wrote {request}: send it to the coordinator. It holds no secret.")
     console.say(f"Fingerprint to read out over the telephone: {fingerprint}")
-    _next("acf-client enroll --admission FILE, with the file that comes back")
+    _next(
+        f"acf-client enroll --admission FILE --folder {folder}, with the file that "
+        "comes back"
+    )
 
 
 @data_app.command("check")
@@ -175,29 +177,8 @@ def start(folder: Folder = HERE) -> None:
 
 
 def main() -> None:
-    """Run the command line: the edge where every error becomes an exit status."""
-    signal.signal(signal.SIGTERM, _end)
-    try:
-        app()
-    except AcfnetError as error:
-        if "--json" in sys.argv:
-            _write_json({"error": error.as_json()})
-        console.error(error)
-        raise SystemExit(error.exit_status) from error
-    except SystemExit as ended:
-        # Ctrl-C: typer has turned the KeyboardInterrupt into this.
-        if ended.code == EXIT_INTERRUPTED:
-            console.say("Interrupted; everything that was started has been ended.")
-        raise
-    except Exception as error:
-        console.unexpected(error)
-        raise SystemExit(EXIT_INTERNAL) from None
-
-
-def _end(number: int, frame: object) -> None:
-    """Unwind on SIGTERM, so that started processes are ended first."""
-    del frame
-    raise SystemExit(128 + number)
+    """Run the command line."""
+    run_program(app, console)
 
 
 def _write_json(content: Any) -> None:

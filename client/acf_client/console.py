@@ -1,15 +1,13 @@
 """What a site's commands show: notes and progress on stderr; nothing of a patient."""
 
-import traceback
 from collections.abc import Iterable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from acfnet_core.cohort.check import CheckReport
-from acfnet_core.cohort.preparation import (
+from acfnet_core.cohort.preparation_events import (
     CohortFinished,
     PatientPrepared,
     PreparationEvent,
@@ -17,6 +15,10 @@ from acfnet_core.cohort.preparation import (
     StudyRefused,
 )
 from acfnet_core.errors import AcfnetError, format_error
+
+if TYPE_CHECKING:
+    # Heavy to import, and needed for their types alone.
+    from acfnet_core.cohort.check import CheckReport
 
 
 class Console:
@@ -33,14 +35,7 @@ class Console:
         """Say what is wrong and what to do."""
         self._out.print(format_error(error), style="red", markup=False)
 
-    def unexpected(self, error: Exception) -> None:
-        """Say where a fault of ours arose, without quoting any data."""
-        frames = traceback.extract_tb(error.__traceback__)[-6:]
-        where = " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in frames[::-1])
-        self.say(f"internal error: {type(error).__name__} at {where}")
-        self.say("what to do: report this line; the data is as it was.")
-
-    def show_check(self, report: CheckReport) -> None:
+    def show_check(self, report: "CheckReport") -> None:
         """Show what `data check` found."""
         table = report.table
         self.say(f"Contract {report.contract} ({report.contract_sha256[:12]})")

@@ -5,12 +5,8 @@ from collections.abc import Iterator
 from acf_client.enrolment import require_enrolment
 from acf_client.site import Site
 from acfnet_core.cohort.contract import DataContract, load_contract
-from acfnet_core.cohort.preparation import (
-    CohortFinished,
-    CohortSources,
-    PreparationEvent,
-    prepare_cohort,
-)
+from acfnet_core.cohort.preparation import CohortSources, prepare_cohort
+from acfnet_core.cohort.preparation_events import CohortFinished, PreparationEvent
 
 
 def read_contract(site: Site) -> DataContract:

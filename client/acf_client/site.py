@@ -13,7 +13,12 @@ from acf_client.settings import SETTINGS_NAME, DataConfig, SiteConfig, settings_
 from acfnet_core.audit import AuditLog
 from acfnet_core.config import check_settings, read_settings
 from acfnet_core.errors import ConfigError, DataError, IdentityError, MachineError
-from acfnet_core.files import PRIVATE_MODE, make_folder, write_atomically
+from acfnet_core.files import (
+    PRIVATE_MODE,
+    make_folder,
+    refuse_strangers,
+    write_atomically,
+)
 from acfnet_core.identity.keys import read_private_file
 
 PSEUDONYM_KEY_BYTES = 32
@@ -236,15 +241,7 @@ def _refuse_occupied(folder: Path) -> None:
             f"{folder}: is set up as a site's folder already.",
             remedy=f"Change {SETTINGS_NAME} by hand, or choose another folder.",
         )
-    if not folder.is_dir():
-        return
-    strangers = [entry for entry in folder.iterdir() if entry.name not in _OWN_NAMES]
-    if strangers:
-        raise MachineError(
-            "machine.folder_not_empty",
-            f"{folder}: holds {len(strangers)} other files or folders.",
-            remedy="Choose a new or an empty folder, apart from the data.",
-        )
+    refuse_strangers(folder, own_names=_OWN_NAMES)
 
 
 def _require_data(data: DataConfig) -> None:

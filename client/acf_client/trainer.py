@@ -10,7 +10,6 @@ import logging
 import os
 import socket
 import sys
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from acf_client.trainer_link import (
 )
 from acfnet_core.cohort.contract import load_contract
 from acfnet_core.cohort.store import PreparedCohort, open_store
+from acfnet_core.edge import describe_place, end_on_sigterm
 from acfnet_core.errors import AcfnetError, ProtocolError
 from acfnet_core.federation.messages import (
     FAILURE,
@@ -68,9 +68,7 @@ class Trainer:
         except Exception as error:
             # The edge of the process. The text of the exception may quote a value of a
             # patient, so the log gets its type and where it arose.
-            frames = traceback.extract_tb(error.__traceback__)
-            where = [f"{Path(f.filename).name}:{f.lineno}" for f in frames[-4:]]
-            logger.error("Failed: %s at %s", type(error).__name__, where)  # noqa: TRY400
+            logger.error("Failed: %s", describe_place(error))  # noqa: TRY400
             return _failure("protocol.site_failed")
 
     def _work(self, request: Frame) -> Frame:
@@ -155,6 +153,7 @@ def main() -> None:
     site = open_site(Path(sys.argv[1]))
     make_deterministic(num_threads=site.config.compute.num_threads)
     parent = os.getppid()
+    end_on_sigterm()
     try:
         trainer = load_trainer(site)
     except AcfnetError as error:
@@ -162,10 +161,12 @@ def main() -> None:
         raise SystemExit(error.exit_status) from error
     site.make_socket_folder()
     site.trainer_socket.unlink(missing_ok=True)
-    with listen(site.trainer_socket) as listener:
-        logger.info("%s %d patients.", READY_LINE, len(trainer.cohort.patients))
-        serve(trainer, listener, go_on=lambda: os.getppid() == parent)
-    site.trainer_socket.unlink(missing_ok=True)
+    try:
+        with listen(site.trainer_socket) as listener:
+            logger.info("%s %d patients.", READY_LINE, len(trainer.cohort.patients))
+            serve(trainer, listener, go_on=lambda: os.getppid() == parent)
+    finally:
+        site.trainer_socket.unlink(missing_ok=True)
 
 
 def _failure(code: str) -> Frame:

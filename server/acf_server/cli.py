@@ -4,15 +4,14 @@ Heavy imports stand inside the commands, so that --help is instant.
 """
 
 import json
-import signal
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from acf_server.console import Console
-from acfnet_core.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, AcfnetError
+from acfnet_core.edge import run_program
+from acfnet_core.errors import AcfnetError
 
 app = typer.Typer(
     help="The coordinator of a federation: enrol sites, train, evaluate, report.",
@@ -72,7 +71,7 @@ def demo(
 
     Example:  acf-server demo --dir /tmp/consortium --rounds 8
     """
-    from acf_server.demo import DemoSettings, play_demo
+    from acf_server.demo import DemoResult, DemoSettings, play_demo
 
     settings = DemoSettings(
         folder=folder,
@@ -86,9 +85,12 @@ def demo(
         local_steps=local_steps,
         keep_running=keep_running,
     )
-    result = play_demo(settings, console)
-    if as_json:
-        _write_json(result.as_json())
+
+    def tell(result: DemoResult) -> None:
+        if as_json:
+            _write_json(result.as_json())
+
+    play_demo(settings, console, tell)
 
 
 @app.command()
@@ -155,7 +157,7 @@ def site_invite(
     else:
         typer.echo(line)
     console.say(f"Give this line to {name} in private; it is good for {hours} hours.")
-    _next("at the site: acf-client enroll LINE")
+    _next("at the site: acf-client enroll LINE --folder SITE")
 
 
 @site_app.command("approve")
@@ -185,7 +187,7 @@ def site_approve(
     if as_json:
         _write_json({"site": name, "admission": str(written)})
     console.say(f"Wrote {written}; send it to {name}. It holds no secret.")
-    _next(f"at the site: acf-client enroll --admission {written.name}")
+    _next(f"at the site: acf-client enroll --admission {written.name} --folder SITE")
 
 
 @site_app.command("list")
@@ -251,7 +253,10 @@ def run_start(
     if as_json:
         _write_json({"run": settings.run.name, "run_dir": str(run_folder)})
     console.say(f"Wrote {run_folder}")
-    _next(f"acf-server evaluate {settings.run.name} --clinical HELD-OUT-TABLE")
+    _next(
+        f"acf-server evaluate {settings.run.name} --clinical HELD-OUT-TABLE "
+        f"--folder {folder}"
+    )
 
 
 @run_app.command("list")
@@ -330,29 +335,8 @@ def report(
 
 
 def main() -> None:
-    """Run the command line: the edge where every error becomes an exit status."""
-    signal.signal(signal.SIGTERM, _end)
-    try:
-        app()
-    except AcfnetError as error:
-        if "--json" in sys.argv:
-            _write_json({"error": error.as_json()})
-        console.error(error)
-        raise SystemExit(error.exit_status) from error
-    except SystemExit as ended:
-        # Ctrl-C: typer has turned the KeyboardInterrupt into this.
-        if ended.code == EXIT_INTERRUPTED:
-            console.say("Interrupted; everything that was started has been ended.")
-        raise
-    except Exception as error:
-        console.unexpected(error)
-        raise SystemExit(EXIT_INTERNAL) from error
-
-
-def _end(number: int, frame: object) -> None:
-    """Unwind on SIGTERM, so that started processes are ended first."""
-    del frame
-    raise SystemExit(128 + number)
+    """Run the command line."""
+    run_program(app, console)
 
 
 def _write_json(content: Any) -> None:

@@ -4,9 +4,9 @@ On a terminal the line that is being worked on is live; elsewhere every line is 
 and final. Results for other programs go to stdout, and not through here.
 """
 
-import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console as RichConsole
 from rich.progress import (
@@ -27,9 +27,13 @@ from acf_server.run_events import (
     SiteFailed,
     WaitingForSites,
 )
-from acfnet_core.cohort.preparation import CohortFinished, PreparationEvent
+from acfnet_core.cohort.preparation_events import CohortFinished, PreparationEvent
 from acfnet_core.errors import AcfnetError, format_error
 from acfnet_core.evaluation.verdict import Interval, Verdict
+
+if TYPE_CHECKING:
+    # Heavy to import, and needed for their types alone.
+    from acfnet_core.cohort.synthetic import PatientWritten
 
 
 class Console:
@@ -54,12 +58,14 @@ class Console:
         """Say what is wrong and what to do."""
         self._out.print(format_error(error), style="red", markup=False)
 
-    def unexpected(self, error: Exception) -> None:
-        """Say where a fault of ours arose, without quoting any data."""
-        frames = traceback.extract_tb(error.__traceback__)[-6:]
-        where = " < ".join(f"{f.filename}:{f.lineno}" for f in reversed(frames))
-        self.say(f"internal error: {type(error).__name__} at {where}")
-        self.say("what to do: report this line; nothing that was there is lost.")
+    def count_patients(
+        self, name: str, total: int, events: "Iterable[PatientWritten]"
+    ) -> None:
+        """Show how the making up of a hospital's patients goes."""
+        with self.progress(name, total) as bar:
+            for event in events:
+                bar.set_done(event.index)
+        self.note(f"{name}: {total} patients made up")
 
     def preparing(self, name: str, event: PreparationEvent) -> None:
         """Say how the preparation of a cohort at the coordinator goes."""

@@ -15,7 +15,7 @@ from acf_server.sites import SiteRegistry
 from acfnet_core.audit import AuditLog
 from acfnet_core.config import describe_faults, read_settings
 from acfnet_core.errors import ConfigError, MachineError
-from acfnet_core.files import make_folder, write_atomically
+from acfnet_core.files import make_folder, refuse_strangers, write_atomically
 from acfnet_core.identity.fingerprint import fingerprint_certificate
 from acfnet_core.identity.names import Address, Name, split_address
 from acfnet_core.identity.requests import MAX_CONTRACT_BYTES
@@ -231,15 +231,7 @@ def _refuse_occupied(folder: Path) -> None:
             f"{folder}: is set up as a coordinator's folder already.",
             remedy="Go on with `acf-server site invite`, or choose another folder.",
         )
-    if not folder.is_dir():
-        return
-    strangers = [entry for entry in folder.iterdir() if entry.name not in _OWN_NAMES]
-    if strangers:
-        raise MachineError(
-            "machine.folder_not_empty",
-            f"{folder}: holds {len(strangers)} other files or folders.",
-            remedy="Choose a new or an empty folder.",
-        )
+    refuse_strangers(folder, own_names=_OWN_NAMES)
 
 
 def _settings_text(config: ServerConfig) -> str:

@@ -126,15 +126,25 @@ class _Stages:
             self.console.note(f"done in {monotonic() - started:.0f} s")
         except (AcfnetError, KeyboardInterrupt):
             self.console.say(
-                f"Stopped at stage {self.number} of {NUM_STAGES}: {title}. All started "
-                f"processes are being ended. Logs: {self.folder}/coordinator/logs and "
-                f"{self.folder}/sites/*/logs"
+                f"Stopped at stage {self.number} of {NUM_STAGES}: {title}. Everything "
+                "that was started is being ended."
             )
+            if (self.folder / "sites").exists():
+                self.console.say(f"Logs: {self.folder}/coordinator/logs")
+                self.console.say(f"      {self.folder}/sites/*/logs")
+            self.console.say(f"To start again, remove {self.folder} first.")
             raise
 
 
-def play_demo(settings: DemoSettings, console: Console) -> DemoResult:
+def play_demo(
+    settings: DemoSettings, console: Console, tell: Callable[[DemoResult], None]
+) -> None:
     """Play the consortium in a new folder.
+
+    Args:
+        settings: What the options say.
+        console: Where people read along.
+        tell: Takes the result, before `keep_running` begins to wait.
 
     Raises:
         MachineError: The folder has something in it, or a process failed.
@@ -184,10 +194,10 @@ def play_demo(settings: DemoSettings, console: Console) -> DemoResult:
             verdict=verdict,
         )
         _conclude(result, coordinator, console)
+        tell(result)
         if settings.keep_running:
             console.say("Everything is still running; Ctrl-C ends it.")
             _keep_running(children)
-    return result
 
 
 def _make_cohort(settings: DemoSettings, folder: Path, console: Console) -> DemoCohort:
@@ -198,7 +208,7 @@ def _make_cohort(settings: DemoSettings, folder: Path, console: Console) -> Demo
             num_patients=settings.num_patients,
             seed=settings.seed,
             features=settings.features,
-            note=console.note,
+            watch=console.count_patients,
         )
     return split_public_table(
         folder,

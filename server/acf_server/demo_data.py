@@ -1,6 +1,6 @@
 """The patients of the demo: made up, or the public table divided into pseudo-sites."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from acf_server.run_files import DataOrigin
 from acfnet_core.cohort.contract import DataContract, shipped_contract
 from acfnet_core.cohort.pseudo_sites import write_public_cohort_sites
 from acfnet_core.cohort.synthetic import (
+    PatientWritten,
     SyntheticSite,
     default_sites,
     held_out_site,
@@ -20,6 +21,10 @@ HELD_OUT_SHARE = 1 / 3
 MIN_HELD_OUT = 20
 NUM_PSEUDO_SITES = 2
 SERIES_NAME = "ct_series.csv"
+
+
+Watch = Callable[[str, int, Iterable[PatientWritten]], None]
+"""Works off the events of one hospital's making, and shows them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +64,7 @@ def make_synthetic_cohort(
     num_patients: int | None,
     seed: int,
     features: tuple[str, ...],
-    note: Callable[[str], None],
+    watch: Watch,
 ) -> DemoCohort:
     """Make up hospitals as real files.
 
@@ -78,7 +83,7 @@ def make_synthetic_cohort(
             remedy="Give more --patients or fewer --sites.",
         )
     held_out = held_out_site(max(MIN_HELD_OUT, round(num_training * HELD_OUT_SHARE)))
-    hospitals = [_synthesize(site, folder, seed, note) for site in (*sites, held_out)]
+    hospitals = [_synthesize(site, folder, seed, watch) for site in (*sites, held_out)]
     return DemoCohort(
         contract=contract,
         hospitals=tuple(hospitals[:-1]),
@@ -142,13 +147,9 @@ def _with_features(contract: DataContract, features: tuple[str, ...]) -> DataCon
     return contract.with_features(features) if features else contract
 
 
-def _synthesize(
-    site: SyntheticSite, folder: Path, seed: int, note: Callable[[str], None]
-) -> Hospital:
+def _synthesize(site: SyntheticSite, folder: Path, seed: int, watch: Watch) -> Hospital:
     target = folder / site.name
-    for _ in synthesize_site(site, target, seed=seed):
-        pass
-    note(f"{site.name}: {site.num_patients} patients made up")
+    watch(site.name, site.num_patients, synthesize_site(site, target, seed=seed))
     return Hospital(
         name=site.name,
         clinical_table=target / "clinical.xlsx",

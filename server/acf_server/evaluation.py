@@ -24,11 +24,8 @@ from acf_server.run_files import (
 )
 from acfnet_core.cohort.contract import DataContract, load_contract
 from acfnet_core.cohort.dataset import collate
-from acfnet_core.cohort.preparation import (
-    CohortSources,
-    PreparationEvent,
-    prepare_cohort,
-)
+from acfnet_core.cohort.preparation import CohortSources, prepare_cohort
+from acfnet_core.cohort.preparation_events import PreparationEvent
 from acfnet_core.cohort.store import PreparedCohort, open_store
 from acfnet_core.errors import DataError
 from acfnet_core.evaluation.baselines import (
@@ -148,9 +145,17 @@ def evaluate_run(
         references: Cohorts on which the baselines may be fitted; may be none.
 
     Raises:
-        DataError: The run has no trained model yet, or there is no held-out patient.
+        DataError: The run has no trained model yet, there is no held-out patient, or
+            the cohort has other columns than the run (`data.contract_mismatch`).
     """
     run = read_run(run_folder)
+    if list(held_out.contract.features) != run.features:
+        raise DataError(
+            "data.contract_mismatch",
+            f"The held-out cohort has other columns than the run {run.name}: its "
+            "contract was changed since.",
+            remedy="Put back the contract.toml that the run was started with.",
+        )
     if not held_out.patients:
         raise DataError(
             "data.nothing_usable",

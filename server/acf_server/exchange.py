@@ -38,6 +38,9 @@ POLL_GROWTH = 1.15
 _VALUE_BYTES = 4
 _HEADER_BYTES = 128
 """Of a float32 vector as numpy saves it, whatever its length."""
+REJOIN_S = 90.0
+"""How long a round waits for a missing site while enough others are connected: Flower
+refuses a node that was killed for 60 seconds."""
 LATENCY_S = 5.0
 """How much longer than the sites' deadline a message may be kept."""
 
@@ -126,12 +129,12 @@ class FlowerExchange:
         return {message_id: site for site, message_id in pairs if message_id}, unsent
 
     def _wait_for_sites(self) -> dict[str, int]:
-        """Wait until every site is connected, or enough of them at the deadline.
+        """Wait until every site is connected, or for a while until enough are.
 
         Raises:
             ProtocolError: `protocol.too_few_sites`.
         """
-        deadline = monotonic() + self.timeout_s
+        started = monotonic()
         told: tuple[str, ...] = ()
         while True:
             nodes = {
@@ -142,7 +145,10 @@ class FlowerExchange:
             missing = tuple(sorted(set(self.sites) - set(nodes)))
             if not missing:
                 return nodes
-            if monotonic() > deadline:
+            waited_s = monotonic() - started
+            if waited_s > REJOIN_S and len(nodes) >= self.minimum_sites:
+                return nodes
+            if waited_s > self.timeout_s:
                 break
             if missing != told:
                 self.announce(WaitingForSites(missing=missing))

@@ -71,9 +71,15 @@ def resolve_model(config: RunConfig, contract: DataContract) -> AcfNetConfig:
     Raises:
         ConfigError: The section [model] has faults.
     """
-    given = {"num_clinical_features": contract.num_clinical_features, **config.model}
+    counted = {"num_clinical_features": contract.num_clinical_features}
+    if stated := counted.keys() & config.model.keys():
+        raise ConfigError(
+            "config.invalid",
+            f"run.toml: [model]: {', '.join(stated)}: the data contract decides it.",
+            remedy="Leave it out of run.toml.",
+        )
     try:
-        return AcfNetConfig.model_validate(given)
+        return AcfNetConfig.model_validate({**config.model, **counted})
     except ValidationError as error:
         raise _faults(error, "model") from error
 

@@ -5,21 +5,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from cryptography.hazmat.primitives.asymmetric import ec
+from references.cohorts import make_cohort
+from references.site_rounds import small_config
 
 from acf_server.round_loop import RawAnswer, RoundLoop
 from acf_server.run_events import RunEvent
 from acf_server.run_plan import RosterSite, RunPlan, StrategySettings
-from acfnet_core.cohort.contract import DataContract, shipped_contract
-from acfnet_core.cohort.store import PreparedCohort, PreparedPatient
+from acfnet_core.cohort.store import PreparedCohort
 from acfnet_core.federation.checkpoint import save_checkpoint
 from acfnet_core.federation.messages import RoundRequest
 from acfnet_core.federation.parameters import FlatParameters
 from acfnet_core.identity.envelope import UpdateClaim, sign_update
 from acfnet_core.identity.keys import generate_key, public_key_pem
-from acfnet_core.model.config import AcfNetConfig
 from acfnet_core.model.network import build_model
 from acfnet_core.objective.loss import LossConfig
 from acfnet_core.training.settings import LocalTrainingSettings
@@ -32,44 +31,9 @@ TRAINING = LocalTrainingSettings(local_steps=1, batch_size=6)
 Tamper = Callable[[RawAnswer], RawAnswer]
 
 
-def make_table_cohort(
-    num_patients: int, *, seed: int, contract: DataContract | None = None
-) -> PreparedCohort:
-    """Make up a prepared cohort without images; the first column tells of the risk."""
-    contract = contract or shipped_contract("crlm").without_imaging()
-    rng = np.random.default_rng(seed)
-    clinical = rng.normal(size=(num_patients, contract.num_clinical_features))
-    times = rng.exponential(20.0 * np.exp(-clinical[:, 0]))
-    patients = tuple(
-        PreparedPatient(
-            patient_key=f"{seed:04d}{number:04d}",
-            clinical=row.astype(np.float32),
-            clinical_mask=np.ones(len(row), np.bool_),
-            time_months=float(np.clip(time, 0.5, 90.0)),
-            event=int(number % 3 > 0),
-            fong_score=float(number % 6),
-            scans=(),
-        )
-        for number, (row, time) in enumerate(zip(clinical, times, strict=True))
-    )
-    return PreparedCohort(
-        contract=contract, folder=Path("nowhere"), patients=patients
-    )
-
-
 def sign_with(key: ec.EllipticCurvePrivateKey) -> Callable[[UpdateClaim], str]:
     """Return what signs a claim for a site."""
     return lambda claim: base64.b64encode(sign_update(key, claim)).decode()
-
-
-def small_model(cohort: PreparedCohort) -> AcfNetConfig:
-    """Return the smallest network for a cohort."""
-    return AcfNetConfig(
-        num_clinical_features=cohort.contract.num_clinical_features,
-        size="tiny",
-        channels=8,
-        token_width=8,
-    )
 
 
 @dataclass
@@ -127,7 +91,7 @@ def make_sites(names: Sequence[str] = SITES) -> InProcessSites:
     """Make up sites of 12, 13, ... patients without images."""
     return InProcessSites(
         cohorts={
-            name: make_table_cohort(NUM_PATIENTS + number, seed=number)
+            name: make_cohort(NUM_PATIENTS + number, seed=number)
             for number, name in enumerate(names)
         },
         keys={name: generate_key() for name in names},
@@ -147,7 +111,7 @@ def make_run(
     """Write a run's initial model and resolve its plan."""
     names = sorted(sites.keys)
     contract = sites.cohorts[names[0]].contract
-    config = small_model(sites.cohorts[names[0]])
+    config = small_config(contract.num_clinical_features)
     save_checkpoint(
         folder,
         model_arrays(build_model(config, seed=seed)),
@@ -174,15 +138,6 @@ def make_run(
         strategy=StrategySettings(max_examples=max_examples),
     )
     return FederatedRun(folder, plan, replace(sites))
-
-
-def spoil(parameters: FlatParameters | None) -> FlatParameters:
-    """Return parameters with one value that is no number."""
-    if parameters is None:
-        raise ValueError("there is nothing to spoil")
-    spoilt = parameters.copy()
-    spoilt[3] = np.nan
-    return spoilt
 
 
 def _untouched(raw: RawAnswer) -> RawAnswer:

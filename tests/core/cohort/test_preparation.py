@@ -23,13 +23,15 @@ from acfnet_core.cohort.check import check_cohort
 from acfnet_core.cohort.contract import DataContract, shipped_contract
 from acfnet_core.cohort.dataset import collate
 from acfnet_core.cohort.preparation import (
-    CohortFinished,
     CohortSources,
+    make_patient_key,
+    prepare_cohort,
+)
+from acfnet_core.cohort.preparation_events import (
+    CohortFinished,
     PatientPrepared,
     PreparationEvent,
     StudyRefused,
-    make_patient_key,
-    prepare_cohort,
 )
 from acfnet_core.cohort.store import PreparedCohort, open_store, summarise, tell_part
 from acfnet_core.errors import DataError, MachineError

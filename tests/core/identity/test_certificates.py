@@ -243,7 +243,7 @@ def openssl_verify(
     command = [openssl, "verify", "-x509_strict", "-purpose", purpose]
     command += ["-attime", str(int(consortium.now.timestamp()))]
     command += ["-CAfile", "root.pem", "-untrusted", "issuing.pem", "leaf.pem"]
-    return subprocess.run(  # noqa: S603 - a fixed command on files of this test
+    return subprocess.run(
         command, cwd=folder, capture_output=True, text=True, check=False
     )
 

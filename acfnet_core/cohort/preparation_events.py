@@ -1,0 +1,57 @@
+"""What happens while a cohort is prepared; light, so that a terminal may import it.
+
+No event holds an identifier or a value of a patient: a row's number stands for one.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourcesRead:
+    """The table and the headers of the images have been read."""
+
+    num_patients: int
+    num_without_outcome: int
+    num_series: int
+    num_scans_planned: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRefused:
+    """A study of the patient in this row of the table is not used."""
+
+    row_number: int
+    codes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatientPrepared:
+    """Patient number `index` (from 1) of `total` is done."""
+
+    index: int
+    total: int
+    row_number: int
+    num_scans: int
+    num_reused: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CohortFinished:
+    """The manifest has been written; the store can be opened.
+
+    Attributes:
+        num_scans_assumed: Scans whose time is assumed, for want of a resection date.
+        refused: Reason code -> number of studies.
+    """
+
+    manifest: Path
+    num_patients: int
+    num_events: int
+    num_with_scans: int
+    num_scans: int
+    num_scans_assumed: int
+    refused: dict[str, int]
+
+
+PreparationEvent = SourcesRead | StudyRefused | PatientPrepared | CohortFinished
