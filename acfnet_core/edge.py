@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from acfnet_core.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, AcfnetError
-from acfnet_core.flower_environment import keep_flower_quiet
+from acfnet_core.files import describe_os_error
 
 SHOWN_FRAMES = 6
 
@@ -37,8 +37,7 @@ def run_program(command: Callable[[], object], messages: Messages) -> None:
     Raises:
         SystemExit: With the status of the error, if there was one.
     """
-    end_on_sigterm()
-    keep_flower_quiet()
+    end_on_signals()
     try:
         command()
     except AcfnetError as error:
@@ -46,6 +45,13 @@ def run_program(command: Callable[[], object], messages: Messages) -> None:
             sys.stdout.write(json.dumps({"error": error.as_json()}) + "\n")
         messages.error(error)
         raise SystemExit(error.exit_status) from error
+    except OSError as error:
+        if error.filename is None:
+            messages.say(f"internal error: {describe_place(error)}")
+            raise SystemExit(EXIT_INTERNAL) from None
+        known = describe_os_error(error, Path(error.filename))
+        messages.error(known)
+        raise SystemExit(known.exit_status) from error
     except SystemExit as ended:
         # Ctrl-C: typer has turned the KeyboardInterrupt into this.
         if ended.code == EXIT_INTERRUPTED:
@@ -57,14 +63,18 @@ def run_program(command: Callable[[], object], messages: Messages) -> None:
         raise SystemExit(EXIT_INTERNAL) from None
 
 
-def end_on_sigterm() -> None:
-    """Let SIGTERM unwind this process, so that it first ends what it started."""
+def end_on_signals() -> None:
+    """Let SIGTERM and a closed terminal unwind this process.
+
+    It then first ends what it started.
+    """
 
     def end(number: int, frame: object) -> None:
         del frame
         raise SystemExit(128 + number)
 
-    signal.signal(signal.SIGTERM, end)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
 
 
 def describe_place(error: Exception) -> str:

@@ -4,8 +4,8 @@ AcfnetError
 ├── ConfigError     a file of settings or an option is wrong      exit 10-19
 ├── DataError       the patients' data is not as agreed           exit 20-39
 ├── IdentityError   a key, a certificate or an invitation         exit 40-49, 70-79
-├── ProtocolError   a run, a round or a message between machines  exit 50-59
-└── MachineError    a port, a folder, a disk or a process here    exit 60-69
+├── ProtocolError   a run, a round or a message between machines  exit 50-59, 80-89
+└── MachineError    a port, a folder, a disk or a process here    exit 60-69, 90-99
 
 An error has two audiences. Its message and remedy may name a path or a row and stay
 on this machine. Across the wire goes the code alone, with `CATALOGUE[code].meaning`,
@@ -65,7 +65,7 @@ CATALOGUE: dict[str, CodeEntry] = {
     "identity.key_unsafe": CodeEntry(48, "A private key can be read by others."),
     "identity.not_enrolled": CodeEntry(49, "The site has not been enrolled yet."),
     "protocol.malformed": CodeEntry(50, "A message does not have the agreed form."),
-    "protocol.version_mismatch": CodeEntry(51, "The two sides run other versions."),
+    "protocol.version_mismatch": CodeEntry(51, "The two sides run different versions."),
     "protocol.update_refused": CodeEntry(52, "An update was refused."),
     "protocol.too_few_sites": CodeEntry(53, "Fewer sites than the run's minimum."),
     "protocol.run_failed": CodeEntry(54, "The run ended before its last round."),
@@ -91,6 +91,14 @@ CATALOGUE: dict[str, CodeEntry] = {
     "identity.name_mismatch": CodeEntry(72, "A file names another site."),
     "identity.admission_invalid": CodeEntry(73, "The admission file is not valid."),
     "identity.key_unreadable": CodeEntry(74, "A private key is missing or damaged."),
+    "protocol.bundle_refused": CodeEntry(
+        80, "The server sent a Flower bundle that is not the installed one."
+    ),
+    "protocol.site_not_accepted": CodeEntry(
+        81, "The coordinator did not accept this site."
+    ),
+    "machine.program_missing": CodeEntry(90, "A program is not installed."),
+    "machine.server_not_running": CodeEntry(91, "The server does not answer."),
 }
 """Every code, in the order of its exit status; docs/errors.md is made from it."""
 
@@ -116,7 +124,7 @@ class AcfnetError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Let an error cross from a worker process to its parent whole."""
-        return _restore, (type(self), self.code, self.message, self.remedy)
+        return _restore, (type(self), self.args), self.__dict__
 
     def as_json(self) -> dict[str, str]:
         """Return what a program needs to tell this error on."""
@@ -143,10 +151,27 @@ class MachineError(AcfnetError):
     """A port, a folder, a disk or a process of this machine is in the way."""
 
 
-def _restore(
-    kind: type[AcfnetError], code: str, message: str, remedy: str
-) -> AcfnetError:
-    return kind(code, message, remedy=remedy)
+def _restore(kind: type[AcfnetError], args: tuple[object, ...]) -> AcfnetError:
+    """Make an error whose attributes follow; its class may have another initialiser."""
+    return kind.__new__(kind, *args)
+
+
+def restore_error(code: str, message: str, *, remedy: str) -> AcfnetError:
+    """Make an error that came from another process again, of the kind of its code.
+
+    Raises:
+        KeyError: The code is not in the catalogue.
+    """
+    return _KINDS[code.partition(".")[0]](code, message, remedy=remedy)
+
+
+_KINDS: dict[str, type[AcfnetError]] = {
+    "config": ConfigError,
+    "data": DataError,
+    "identity": IdentityError,
+    "protocol": ProtocolError,
+    "machine": MachineError,
+}
 
 
 def format_error(error: AcfnetError) -> str:

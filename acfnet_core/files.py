@@ -6,8 +6,10 @@ fsync of the folder.
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 from acfnet_core.errors import MachineError
@@ -79,6 +81,33 @@ def refuse_strangers(folder: Path, *, own_names: frozenset[str]) -> None:
         )
 
 
+@contextlib.contextmanager
+def held_lock(path: Path, *, what: str) -> Iterator[None]:
+    """Hold a lock file for the length of the block; the kernel lets go at a crash.
+
+    Args:
+        path: The lock file; it is made, and stays.
+        what: What is running while the lock is held, for the message.
+
+    Raises:
+        MachineError: Another process holds it (`machine.already_running`).
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE_MODE)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise MachineError(
+            "machine.already_running",
+            f"{path.parent}: {what} is running already.",
+            remedy="Use the one that runs, or end it (Ctrl-C in its terminal) first.",
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def describe_os_error(error: OSError, path: Path) -> MachineError:
     """Turn the operating system's error about `path` into ours."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -89,8 +118,8 @@ def describe_os_error(error: OSError, path: Path) -> MachineError:
         )
     return MachineError(
         "machine.folder_unwritable",
-        f"{path}: cannot be written ({error.strerror}).",
-        remedy="Choose a folder that this user can write, or correct its permissions.",
+        f"{path}: cannot be used ({error.strerror}).",
+        remedy="Choose a folder that this user may use, or correct its permissions.",
     )
 
 

@@ -47,12 +47,12 @@ def flower_program(name: str) -> str:
     """Return the path of one of Flower's programs in this environment.
 
     Raises:
-        MachineError: `machine.process_died`: it is not installed.
+        MachineError: `machine.program_missing`.
     """
     path = Path(sys.executable).parent / name
     if not path.exists():
         raise MachineError(
-            "machine.process_died",
+            "machine.program_missing",
             f"{path}: Flower's program is not installed in this environment.",
             remedy="Install acfnet again into a fresh environment (see README.md).",
         )

@@ -1,13 +1,17 @@
 """Child processes: started with a log file, watched, and ended with all they started.
 
 Each child leads a process group of its own, so ending it ends its own children too.
+Should the parent be killed, the kernel tells the child to end (Linux only).
 """
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
@@ -17,8 +21,17 @@ from acfnet_core.files import PRIVATE_MODE, make_folder
 
 POLL_S = 0.1
 WATCH_S = 1.0
+GRACE_S = 8.0
+"""How long a process may take to end before it is killed."""
+OUTER_GRACE_S = 20.0
+"""The same for one that has to end children of its own first."""
 READY = "Ready."
 """Begins the line that a `start` command writes when everything it started is up."""
+
+
+# Loaded here, since a child between fork and exec should not load anything.
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -63,6 +76,7 @@ def start_child(
             stderr=subprocess.STDOUT,
             env={**os.environ, **(environment or {})},
             start_new_session=True,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )
     finally:
         os.close(descriptor)
@@ -122,8 +136,17 @@ def check_alive(children: Sequence[Child]) -> None:
             )
 
 
-def stop_children(children: Sequence[Child], *, grace_s: float = 8.0) -> None:
-    """End the children and all they started: asked first, killed after `grace_s`."""
+def stop_children(children: Sequence[Child], *, grace_s: float = GRACE_S) -> None:
+    """End the children and all they started: asked first, killed after `grace_s`.
+
+    A second Ctrl-C does not break it off: what it leaves behind would hold ports and
+    keys.
+    """
+    with _undisturbed():
+        _stop(children, grace_s)
+
+
+def _stop(children: Sequence[Child], grace_s: float) -> None:
     for child in reversed(children):
         _signal_group(child, signal.SIGTERM)
     deadline = monotonic() + grace_s
@@ -133,6 +156,26 @@ def stop_children(children: Sequence[Child], *, grace_s: float = 8.0) -> None:
         # Always: a child that ended may have left members of its group behind.
         _signal_group(child, signal.SIGKILL)
         child.process.wait()
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ignore the signals that end a program; only its main thread can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel, in a child before its program starts, for SIGTERM later on."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _signal_group(child: Child, number: signal.Signals) -> None:

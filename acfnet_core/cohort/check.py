@@ -13,7 +13,8 @@ from acfnet_core.cohort.contract import DataContract, ImagingExpectations
 from acfnet_core.cohort.dicom_gate import gate_index
 from acfnet_core.cohort.dicom_index import index_folder
 from acfnet_core.cohort.preparation import CohortSources
-from acfnet_core.cohort.scan_plan import REASONS, PatientPlan, count_codes, plan_scans
+from acfnet_core.cohort.refusals import REASONS
+from acfnet_core.cohort.scan_plan import PatientPlan, count_codes, plan_scans
 from acfnet_core.cohort.segmentation import channel_of
 from acfnet_core.errors import DataError
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from acfnet_core.canonical import canonical_json
 from acfnet_core.errors import ConfigError
 
 ColumnType = Literal["number", "binary", "category", "date", "text", "identifier"]
@@ -50,7 +51,6 @@ class ClinicalColumn(_Section):
     """One column of the clinical table: meaning, allowed values, when it is known."""
 
     type: ColumnType
-    role: Literal["identifier", "feature", "baseline", "specimen", "outcome", "date"]
     known: Literal["before_surgery", "specimen", "outcome", "identifier"]
     meaning: str
     unit: str | None = None
@@ -132,11 +132,6 @@ class ImagingExpectations(_Section):
             raise ValueError("segments must name a liver: the crop is centred on it")
         return self
 
-    @property
-    def num_channels(self) -> int:
-        """How many channels a prepared scan has: CT and three masks."""
-        return len(CHANNELS)
-
 
 class DataContract(_Section):
     """The study's data dictionary, its endpoint and its expectations of images.
@@ -204,8 +199,7 @@ class DataContract(_Section):
         # The order of a binary column's codes decides which is 1, so it is content.
         for name, column in self.columns.items():
             content["columns"][name]["categories"] = list(column.categories.items())
-        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return hashlib.sha256(canonical_json(content)).hexdigest()
 
     def without_imaging(self) -> "DataContract":
         """Return the same contract for tables alone: every scan counts as missing."""

@@ -35,7 +35,6 @@ class CohortBatch:
     clinical_mask: Bool[Tensor, "batch feature"]
     time_months: Float[Tensor, " batch"]
     event: Int[Tensor, " batch"]
-    patient_keys: tuple[str, ...]
 
 
 def collate(cohort: PreparedCohort, indices: Sequence[int]) -> CohortBatch:
@@ -70,5 +69,4 @@ def collate(cohort: PreparedCohort, indices: Sequence[int]) -> CohortBatch:
             [p.time_months for p in patients], dtype=torch.float32
         ),
         event=torch.tensor([p.event for p in patients], dtype=torch.int64),
-        patient_keys=tuple(patient.patient_key for patient in patients),
     )

@@ -13,48 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 from highdicom.spatial import get_volume_positions
 from jaxtyping import Float
+from pydicom.uid import UID
 
 from acfnet_core.cohort.contract import ImagingExpectations
 from acfnet_core.cohort.dicom_index import (
     READ_ERRORS,
     DicomIndex,
     InstanceHeader,
-    is_lossy_syntax,
     quiet_dicom,
 )
-
-GATE_CODES = {
-    "MIXED_PATIENT": "the series holds files of more than one patient",
-    "NO_PATIENT_ID": "a file has no patient identifier",
-    "ONLY_LOCALIZER": "the series is a scout view",
-    "NOT_ORIGINAL_PRIMARY": "the images were derived or are no plain CT images",
-    "MULTI_FRAME": "enhanced multi-frame CT is not read yet",
-    "NO_IPP": "a file lacks its position or its orientation",
-    "SAME_INSTANCE_TWICE": "a file is there twice; one copy was used",
-    "INSTANCE_CONFLICT": "two different files have the same instance UID",
-    "DUPLICATE_POSITIONS": "two slices lie at the same place",
-    "MIXED_SIZE": "slices differ in rows or columns",
-    "MIXED_ORIENTATION": "slices differ in orientation",
-    "MIXED_PIXELSPACING": "slices differ in pixel spacing",
-    "MISSING_SLICES": "slices are missing in between",
-    "NON_UNIFORM_SPACING": "the distance between slices changes",
-    "GANTRY_TILT": "slices are shifted sideways against each other",
-    "NO_RESCALE": "a file cannot be turned into Hounsfield units",
-    "TRUNCATED": "a file ends before its pixels do",
-    "DECODE_FAILED": "a file's pixels cannot be decoded",
-    "LOSSY": "the pixels were compressed with loss",
-    "MIXED_FRAME_OF_REFERENCE": "slices lie in different frames of reference",
-    "EMPTY_UID": "a file lacks one of its UIDs",
-    "BURNED_IN": "the images have text burned into them",
-    "TOO_FEW_SLICES": "the series has fewer slices than the contract's minimum",
-    "THICK_SLICES": "slices are further apart than the contract's maximum",
-    "TOO_LARGE": "the series is larger than any CT of the abdomen",
-    "BROKEN_NEIGHBOUR": "a file in the same folder has an unreadable header",
-}
-"""Every code of a series with what it means. All but SAME_INSTANCE_TWICE refuse it."""
-
-NOTES = frozenset({"SAME_INSTANCE_TWICE"})
-"""Codes that are reported and do not refuse a series."""
+from acfnet_core.cohort.refusals import NOTES
 
 _CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 _ENHANCED_CT_STORAGE = "1.2.840.10008.5.1.4.1.1.2.1"
@@ -70,6 +38,14 @@ _UNCOMPRESSED = (
 )
 
 
+_ALWAYS_LOSSY = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
+_PERHAPS_LOSSY = (
+    "1.2.840.10008.1.2.4.81",
+    "1.2.840.10008.1.2.4.91",
+    "1.2.840.10008.1.2.4.203",
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class GatedSeries:
     """A series with its verdict.
@@ -77,7 +53,7 @@ class GatedSeries:
     Attributes:
         headers: One for each slice, from the feet to the head (along the normal of the
             slices) where the geometry is known; each instance once.
-        codes: What was found; see `GATE_CODES`.
+        codes: What was found; see `refusals.GATE_CODES`.
         spacing_mm: Between slices, rows and columns; None if refused.
     """
 
@@ -246,9 +222,15 @@ def _is_truncated(header: InstanceHeader) -> bool:
 
 
 def _is_lossy(header: InstanceHeader) -> bool:
-    return header.is_lossy is True or is_lossy_syntax(
+    return header.is_lossy is True or _is_lossy_syntax(
         header.transfer_syntax, declared_lossless=header.is_lossy is False
     )
+
+
+def _is_lossy_syntax(syntax: str, *, declared_lossless: bool) -> bool:
+    """Tell whether pixels under a transfer syntax may have lost precision."""
+    uid = UID(syntax)
+    return uid in _ALWAYS_LOSSY or (uid in _PERHAPS_LOSSY and not declared_lossless)
 
 
 def _differ(headers: list[InstanceHeader], name: str, tolerance: float) -> bool:

@@ -5,7 +5,6 @@ folder are not followed, a DICOMDIR is not believed, and a deflated file is not
 inflated: its true size is unknown until it is too late.
 """
 
-import hashlib
 import logging
 import struct
 import warnings
@@ -19,7 +18,7 @@ from typing import Any
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from acfnet_core.errors import DataError
 
@@ -210,15 +209,6 @@ def read_header(path: Path) -> InstanceHeader:
     return header
 
 
-def describe_source(headers: tuple[InstanceHeader, ...]) -> str:
-    """Return a hash of the files' bytes: it changes when any of them does."""
-    digest = hashlib.sha256()
-    for header in sorted(headers, key=lambda header: str(header.path)):
-        with header.path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
-
-
 def _files_under(folder: Path) -> Iterator[Path]:
     """Yield regular files, in a fixed order; a linked folder is not entered."""
     root = folder
@@ -302,15 +292,3 @@ def _has_rescale(dataset: Any) -> bool:
 def _referenced_series(dataset: Any) -> tuple[str, ...]:
     items = dataset.get("ReferencedSeriesSequence", None) or ()
     return tuple(str(item.get("SeriesInstanceUID", "")) for item in items)
-
-
-def is_lossy_syntax(syntax: str, *, declared_lossless: bool) -> bool:
-    """Tell whether pixels under a transfer syntax may have lost precision."""
-    uid = UID(syntax)
-    always = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
-    perhaps = (
-        "1.2.840.10008.1.2.4.81",
-        "1.2.840.10008.1.2.4.91",
-        "1.2.840.10008.1.2.4.203",
-    )
-    return uid in always or (uid in perhaps and not declared_lossless)

@@ -4,34 +4,22 @@ import numpy as np
 from jaxtyping import Float
 from pydicom import dcmread
 
-from acfnet_core.cohort.dicom_gate import GATE_CODES, GatedSeries, normal_of
+from acfnet_core.cohort.dicom_gate import GatedSeries, normal_of
 from acfnet_core.cohort.dicom_index import READ_ERRORS, quiet_dicom
+from acfnet_core.cohort.refusals import NOTES, ScanRefusedError
 from acfnet_core.cohort.volume import SeriesVolume
-from acfnet_core.errors import DataError
-
-
-class SeriesRefusedError(DataError):
-    """A CT series was refused; `gate_code` says why."""
-
-    def __init__(self, gate_code: str) -> None:
-        super().__init__(
-            "data.series_refused",
-            f"A CT series was refused, {gate_code}: {GATE_CODES[gate_code]}.",
-            remedy="Export the series again from the archive.",
-        )
-        self.gate_code = gate_code
 
 
 def read_dicom_series(series: GatedSeries) -> SeriesVolume:
     """Read the pixels of a series that the gate accepted.
 
     Raises:
-        SeriesRefusedError: The gate refused it, or its pixels cannot be decoded.
+        ScanRefusedError: The gate refused it, or its pixels cannot be decoded.
     """
     spacing_mm = series.spacing_mm
     if spacing_mm is None:
-        refusing = [code for code in series.codes if code != "SAME_INSTANCE_TWICE"]
-        raise SeriesRefusedError(refusing[0])
+        refusing = [code for code in series.codes if code not in NOTES]
+        raise ScanRefusedError(refusing[0])
     first = series.headers[0]
     shape = (len(series.headers), first.num_rows, first.num_columns)
     hu = np.empty(shape, np.float32)
@@ -59,9 +47,9 @@ def _read_slice(
         slope, intercept = float(dataset.RescaleSlope), float(dataset.RescaleIntercept)
     except READ_ERRORS:
         # The error's text may hold values of the header: it must not be chained.
-        raise SeriesRefusedError("DECODE_FAILED") from None
+        raise ScanRefusedError("DECODE_FAILED") from None
     if stored.shape != into.shape:
-        raise SeriesRefusedError("DECODE_FAILED")
+        raise ScanRefusedError("DECODE_FAILED")
     into[...] = stored
     into *= np.float32(slope)
     into += np.float32(intercept)

@@ -20,7 +20,15 @@ class _Record(BaseModel):
 
 
 class ScanRecord(_Record):
-    """One prepared scan as the manifest has it."""
+    """One prepared scan.
+
+    Attributes:
+        file: Its place in the store.
+        time_months: From the resection; before it negative.
+        time_assumed: The resection's date was not known: the patient's last scan was
+            put at 0, and the others keep their distance to it.
+        channel_mask: Which channels the scan has, in the order of `CHANNELS`.
+    """
 
     file: Annotated[str, Field(pattern=r"^scans/[a-z2-7]+/[0-9a-f]+\.safetensors$")]
     sha256: _Sha256
@@ -32,7 +40,7 @@ class ScanRecord(_Record):
 class PatientRecord(_Record):
     """One prepared patient as the manifest has it."""
 
-    patient_key: str
+    pseudonym: str
     clinical: tuple[float, ...]
     clinical_mask: tuple[bool, ...]
     time_months: float

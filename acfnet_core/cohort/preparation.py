@@ -39,7 +39,7 @@ from acfnet_core.cohort.preparation_events import (
 )
 from acfnet_core.cohort.scan_job import SCANS_FOLDER, JobResult, ScanJob, run_job
 from acfnet_core.cohort.scan_plan import PatientPlan, count_codes, plan_scans
-from acfnet_core.errors import AcfnetError, DataError, MachineError
+from acfnet_core.errors import DataError, MachineError
 from acfnet_core.files import PRIVATE_MODE, make_folder, write_atomically
 
 _MIN_KEY_BYTES = 16
@@ -120,7 +120,7 @@ def prepare_cohort(
         for code in result.refused:
             refused[code] += 1
             yield StudyRefused(row_number=plan.row.row_number, codes=(code,))
-        records.append(_to_record(plan.row, job.patient_key, result))
+        records.append(_to_record(plan.row, job.pseudonym, result))
         yield PatientPrepared(
             index=len(records),
             total=len(plans),
@@ -131,7 +131,7 @@ def prepare_cohort(
     yield _finish(contract, store_folder, table, records, dict(refused))
 
 
-def make_patient_key(pseudonym_key: bytes, patient_id: str) -> str:
+def make_pseudonym(pseudonym_key: bytes, patient_id: str) -> str:
     """Return a patient's pseudonym: base32 of a keyed hash, cut to 160 bits.
 
     Without the key it cannot be recomputed, not even by trying every identifier.
@@ -170,7 +170,7 @@ def _make_jobs(
     return [
         ScanJob(
             store_folder=store_folder,
-            patient_key=make_patient_key(pseudonym_key, plan.row.patient_id),
+            pseudonym=make_pseudonym(pseudonym_key, plan.row.patient_id),
             scans=plan.scans,
             imaging=contract.imaging,
         )
@@ -183,13 +183,13 @@ def _run_jobs(jobs: Sequence[ScanJob], num_workers: int) -> Iterator[JobResult]:
     num_scans = sum(len(job.scans) for job in jobs)
     num_workers = min(num_workers, num_scans // _SCANS_WORTH_A_PROCESS)
     if num_workers < 2:
-        yield from (_checked(run_job(job)) for job in jobs)
+        yield from map(run_job, jobs)
         return
     # A forked copy of a process with threads (torch, SimpleITK) may hang.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(num_workers, mp_context=context) as pool:
         try:
-            yield from map(_checked, pool.map(run_job, jobs))
+            yield from pool.map(run_job, jobs)
         except BrokenProcessPool as error:
             raise MachineError(
                 "machine.process_died",
@@ -201,19 +201,9 @@ def _run_jobs(jobs: Sequence[ScanJob], num_workers: int) -> Iterator[JobResult]:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _checked(result: JobResult) -> JobResult:
-    failure = result.failure
-    if failure is None:
-        return result
-    family: type[AcfnetError] = (
-        MachineError if failure.code.startswith("machine.") else DataError
-    )
-    raise family(failure.code, failure.message, remedy=failure.remedy)
-
-
-def _to_record(row: TableRow, patient_key: str, result: JobResult) -> PatientRecord:
+def _to_record(row: TableRow, pseudonym: str, result: JobResult) -> PatientRecord:
     return PatientRecord(
-        patient_key=patient_key,
+        pseudonym=pseudonym,
         clinical=tuple(row.clinical.tolist()),
         clinical_mask=tuple(row.clinical_mask.tolist()),
         time_months=row.time_months,

@@ -7,6 +7,7 @@ that is there and whole need not be made again.
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +16,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from acfnet_core.cohort.contract import CHANNELS, ImagingExpectations
-from acfnet_core.cohort.dicom_index import describe_source
-from acfnet_core.cohort.dicom_series import SeriesRefusedError, read_dicom_series
+from acfnet_core.cohort.dicom_index import InstanceHeader
+from acfnet_core.cohort.dicom_series import read_dicom_series
 from acfnet_core.cohort.manifest import ScanRecord, spec_of
+from acfnet_core.cohort.refusals import ScanRefusedError
 from acfnet_core.cohort.scan_plan import PlannedScan
-from acfnet_core.cohort.segmentation import SegmentationRefusedError, read_segmentation
+from acfnet_core.cohort.segmentation import read_segmentation
 from acfnet_core.cohort.volume import GridVolume, lay_on_grid
-from acfnet_core.errors import AcfnetError
 from acfnet_core.files import PRIVATE_MODE, make_folder, write_atomically
 
 SCANS_FOLDER = "scans"
@@ -33,18 +34,9 @@ class ScanJob:
     """One patient's scans that are to be prepared."""
 
     store_folder: Path
-    patient_key: str
+    pseudonym: str
     scans: tuple[PlannedScan, ...]
     imaging: ImagingExpectations | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobFailure:
-    """An error of this machine in another process: codes and text only."""
-
-    code: str
-    message: str
-    remedy: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,17 +45,19 @@ class JobResult:
 
     Attributes:
         refused: The code of each scan that turned out not to be readable.
-        failure: Set when the machine, not the data, was in the way.
     """
 
     scans: tuple[ScanRecord, ...] = ()
     refused: tuple[str, ...] = ()
     num_reused: int = 0
-    failure: JobFailure | None = None
 
 
 def run_job(job: ScanJob) -> JobResult:
-    """Prepare one patient's scans; a refused scan costs that scan alone."""
+    """Prepare one patient's scans; a refused scan costs that scan alone.
+
+    Raises:
+        MachineError: The store cannot be written.
+    """
     records: list[ScanRecord] = []
     refused: list[str] = []
     num_reused = 0
@@ -73,16 +67,8 @@ def run_job(job: ScanJob) -> JobResult:
     for scan in job.scans:
         try:
             record, is_reused = _prepare_scan(job, scan, imaging)
-        except SeriesRefusedError as error:
-            refused.append(error.gate_code)
-        except SegmentationRefusedError as error:
-            refused.append(error.segmentation_code)
-        except AcfnetError as error:
-            return JobResult(
-                failure=JobFailure(
-                    code=error.code, message=error.message, remedy=error.remedy
-                )
-            )
+        except ScanRefusedError as error:
+            refused.append(error.reason_code)
         else:
             records.append(record)
             num_reused += is_reused
@@ -91,16 +77,25 @@ def run_job(job: ScanJob) -> JobResult:
     )
 
 
+def hash_files(headers: Iterable[InstanceHeader]) -> str:
+    """Return a hash of the files' bytes: it changes when any of them does."""
+    digest = hashlib.sha256()
+    for header in sorted(headers, key=lambda header: str(header.path)):
+        with header.path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
 def _prepare_scan(
     job: ScanJob, scan: PlannedScan, imaging: ImagingExpectations
 ) -> tuple[ScanRecord, bool]:
     try:
-        source = describe_source((*scan.series.headers, scan.segmentation))
+        source = hash_files((*scan.series.headers, scan.segmentation))
     except OSError:
-        raise SeriesRefusedError("DECODE_FAILED") from None
+        raise ScanRefusedError("DECODE_FAILED") from None
     identity = f"{source} {spec_of(imaging)}"
     name = hashlib.sha256(identity.encode()).hexdigest()[:40] + ".safetensors"
-    folder = Path(SCANS_FOLDER) / job.patient_key
+    folder = Path(SCANS_FOLDER) / job.pseudonym
     path = job.store_folder / folder / name
     channel_mask = _read_whole(path)
     is_reused = channel_mask is not None

@@ -14,26 +14,11 @@ from dataclasses import dataclass, field
 
 from acfnet_core.cohort.clinical_table import TableRow
 from acfnet_core.cohort.contract import ImagingExpectations
-from acfnet_core.cohort.dicom_gate import GATE_CODES, NOTES, GatedSeries
+from acfnet_core.cohort.dicom_gate import GatedSeries
 from acfnet_core.cohort.dicom_index import InstanceHeader
-from acfnet_core.cohort.segmentation import (
-    SEGMENTATION_CODES,
-    SegmentationRefusedError,
-    choose_segmentation,
-)
-
-PLAN_CODES = {
-    "NO_STUDY_DATE": "the study has no date",
-    "SCAN_AFTER_RESECTION": "the study is later than the contract allows",
-    "SCAN_TOO_EARLY": "the study is earlier than the contract allows",
-    "SCAN_SURPLUS": "the patient has more studies than the contract uses",
-}
-"""Every code of a study that was set aside for its date, with what it means."""
-
-REASONS = {**GATE_CODES, **SEGMENTATION_CODES, **PLAN_CODES}
-"""Every code that a series, a segmentation or a study can get, with what it means."""
-
-DAYS_PER_MONTH = 30.4375
+from acfnet_core.cohort.refusals import NOTES, ScanRefusedError
+from acfnet_core.cohort.segmentation import choose_segmentation
+from acfnet_core.time_units import DAYS_PER_MONTH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,8 +117,8 @@ def _choose_in_study(
             continue
         try:
             segmentation = choose_segmentation(one, segmentations, imaging)
-        except SegmentationRefusedError as error:
-            codes.add(error.segmentation_code)
+        except ScanRefusedError as error:
+            codes.add(error.reason_code)
             continue
         rank = (one.spacing_mm[0], one.headers[0].series_uid)
         usable.append((rank, one, segmentation))

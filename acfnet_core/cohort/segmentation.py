@@ -16,36 +16,14 @@ from jaxtyping import Bool
 from acfnet_core.cohort.contract import ImagingExpectations
 from acfnet_core.cohort.dicom_gate import GatedSeries
 from acfnet_core.cohort.dicom_index import READ_ERRORS, InstanceHeader, quiet_dicom
+from acfnet_core.cohort.refusals import ScanRefusedError
 from acfnet_core.cohort.volume import SeriesVolume
-from acfnet_core.errors import DataError
-
-SEGMENTATION_CODES = {
-    "NO_SEGMENTATION": "no segmentation belongs to the series",
-    "SEG_WRONG_FRAME": "the segmentation lies in another frame of reference",
-    "SEG_OFF_GRID": "the segmentation's voxels are not the CT's",
-    "SEG_NO_LIVER": "the segmentation has no liver",
-    "SEG_UNREADABLE": "the segmentation cannot be read",
-}
-"""Every code of a refused segmentation with what it means."""
 
 _GEOMETRY_TOLERANCE = 1e-3
 _PLACE_TOLERANCE = 0.02
 _FRACTION_INSIDE = 0.5
 
 Masks = dict[str, Bool[np.ndarray, "slice row column"]]
-
-
-class SegmentationRefusedError(DataError):
-    """A segmentation was refused; `segmentation_code` says why."""
-
-    def __init__(self, segmentation_code: str) -> None:
-        super().__init__(
-            "data.segmentation_refused",
-            f"A segmentation was refused, {segmentation_code}: "
-            f"{SEGMENTATION_CODES[segmentation_code]}.",
-            remedy="Export the segmentation again, on the CT series it was drawn on.",
-        )
-        self.segmentation_code = segmentation_code
 
 
 def channel_of(label: str, imaging: ImagingExpectations) -> str | None:
@@ -72,7 +50,7 @@ def choose_segmentation(
     """Choose the segmentation of an accepted series by the rule stated above.
 
     Raises:
-        SegmentationRefusedError: None fits.
+        ScanRefusedError: None fits.
     """
     first = series.headers[0]
     named = [
@@ -90,9 +68,7 @@ def choose_segmentation(
         if header.frame_of_reference_uid == first.frame_of_reference_uid
     ]
     if not fitting:
-        raise SegmentationRefusedError(
-            "SEG_WRONG_FRAME" if named else "NO_SEGMENTATION"
-        )
+        raise ScanRefusedError("SEG_WRONG_FRAME" if named else "NO_SEGMENTATION")
     preferred = imaging.preferred_segmentation.casefold()
     return min(
         fitting,
@@ -113,13 +89,13 @@ def read_segmentation(
     segment for it, and empty when the file has one that is empty.
 
     Raises:
-        SegmentationRefusedError: The file cannot be read, has no liver, or does not lie
+        ScanRefusedError: The file cannot be read, has no liver, or does not lie
             on the CT.
     """
     if header.frame_of_reference_uid != series.frame_of_reference_uid:
-        raise SegmentationRefusedError("SEG_WRONG_FRAME")
+        raise ScanRefusedError("SEG_WRONG_FRAME")
     if "liver" not in _channels_in(header, imaging):
-        raise SegmentationRefusedError("SEG_NO_LIVER")
+        raise ScanRefusedError("SEG_NO_LIVER")
     geometry = highdicom.VolumeGeometry(
         affine=series.affine,
         spatial_shape=series.hu.shape,
@@ -129,7 +105,7 @@ def read_segmentation(
     with quiet_dicom():
         masks = _read_masks(header, geometry, imaging)
     if not masks["liver"].any():
-        raise SegmentationRefusedError("SEG_NO_LIVER")
+        raise ScanRefusedError("SEG_NO_LIVER")
     return masks
 
 
@@ -147,11 +123,11 @@ def _read_masks(
                 continue
             mask = masks.setdefault(channel, np.zeros(geometry.spatial_shape, np.bool_))
             mask |= _read_segment(file, number, geometry)
-    except SegmentationRefusedError:
+    except ScanRefusedError:
         raise
     except READ_ERRORS:
         # The error's text may hold values of the header: it must not be chained.
-        raise SegmentationRefusedError("SEG_UNREADABLE") from None
+        raise ScanRefusedError("SEG_UNREADABLE") from None
     return masks
 
 
@@ -162,7 +138,7 @@ def _read_segment(
     try:
         matched = volume.match_geometry(geometry, tol=_GEOMETRY_TOLERANCE)
     except RuntimeError:
-        raise SegmentationRefusedError("SEG_OFF_GRID") from None
+        raise ScanRefusedError("SEG_OFF_GRID") from None
     mask = matched.array.reshape(geometry.spatial_shape) >= _FRACTION_INSIDE
     # match_geometry (highdicom 0.28) accepts another spacing without a word, and cuts
     # off what lies outside the CT: neither may pass for a match.
@@ -171,7 +147,7 @@ def _read_segment(
         volume.array >= _FRACTION_INSIDE
     )
     if not (is_same_place and is_whole):
-        raise SegmentationRefusedError("SEG_OFF_GRID")
+        raise ScanRefusedError("SEG_OFF_GRID")
     return mask
 
 

@@ -19,31 +19,16 @@ from acfnet_core.cohort.contract import CHANNELS, DataContract
 from acfnet_core.cohort.manifest import (
     MANIFEST,
     PatientRecord,
+    ScanRecord,
     damaged,
     read_manifest,
 )
 from acfnet_core.cohort.volume import to_channels
 from acfnet_core.errors import DataError
+from acfnet_core.withholding import withhold_part
 
 GRID_WITHOUT_IMAGING = (24, 48, 48)
 """The shape of the scan tensor's last axes where a contract has no images at all."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PreparedScan:
-    """One scan in the store.
-
-    Attributes:
-        time_months: From the resection; before it negative.
-        time_assumed: The resection's date was not known and 0.0 was assumed.
-        channel_mask: Which channels the scan has, in the order of `CHANNELS`.
-    """
-
-    file: str
-    sha256: str
-    time_months: float
-    time_assumed: bool
-    channel_mask: tuple[bool, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,20 +36,20 @@ class PreparedPatient:
     """One patient: inputs, outcome, and where the scans are.
 
     Attributes:
-        patient_key: A keyed pseudonym; it cannot be linked between sites.
+        pseudonym: Keyed by the site; it cannot be linked between sites.
         clinical: Standardised by the contract; 0 where missing.
         event: 1 if the event was seen at `time_months`, 0 if follow-up ended then.
         fong_score: The published score that the model is compared with, if known.
         scans: Earliest first.
     """
 
-    patient_key: str
+    pseudonym: str
     clinical: Float32[np.ndarray, " feature"]
     clinical_mask: Bool[np.ndarray, " feature"]
     time_months: float
     event: int
     fong_score: float | None
-    scans: tuple[PreparedScan, ...]
+    scans: tuple[ScanRecord, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +100,7 @@ class PreparedCohort:
 
     def _load_scan(
         self,
-        scan: PreparedScan,
+        scan: ScanRecord,
         into: Float32[np.ndarray, "channel depth height width"],
     ) -> None:
         imaging = self.contract.imaging
@@ -131,7 +116,7 @@ class PreparedCohort:
             raise damaged(self.folder / scan.file)
         into[...] = to_channels(ct_hu, labels, imaging)
 
-    def _read_verified(self, scan: PreparedScan) -> bytes:
+    def _read_verified(self, scan: ScanRecord) -> bytes:
         try:
             content = (self.folder / scan.file).read_bytes()
         except OSError as error:
@@ -179,22 +164,13 @@ def open_store(folder: Path, *, contract: DataContract) -> PreparedCohort:
 
 def _to_patient(record: PatientRecord) -> PreparedPatient:
     return PreparedPatient(
-        patient_key=record.patient_key,
+        pseudonym=record.pseudonym,
         clinical=np.array(record.clinical, np.float32),
         clinical_mask=np.array(record.clinical_mask, np.bool_),
         time_months=record.time_months,
         event=record.event,
         fong_score=record.fong_score,
-        scans=tuple(
-            PreparedScan(
-                file=scan.file,
-                sha256=scan.sha256,
-                time_months=scan.time_months,
-                time_assumed=scan.time_assumed,
-                channel_mask=scan.channel_mask,
-            )
-            for scan in record.scans
-        ),
+        scans=record.scans,
     )
 
 
@@ -202,23 +178,21 @@ def _to_patient(record: PatientRecord) -> PreparedPatient:
 class CohortSummary:
     """Counts of a cohort that may leave the site; None where one is withheld.
 
-    A count is withheld when it, or what is left of the cohort without it, is from 1 to
-    below the contract's minimum cell: 31 events among 40 patients would tell of 9
-    without one.
+    A number of events or of patients with scans is also withheld when few patients are
+    left without one; the number of scans goes with the number of patients who have
+    them, since few patients can have many scans.
 
     Attributes:
         num_patients: With an outcome.
         num_events: Patients whose event was seen.
         num_with_scans: Patients with one scan or more.
         num_scans: Scans of all patients.
-        median_follow_up_months: Median time in the table, events included.
     """
 
     num_patients: int | None
     num_events: int | None
     num_with_scans: int | None
     num_scans: int | None
-    median_follow_up_months: float | None
 
 
 def summarise(cohort: PreparedCohort) -> CohortSummary:
@@ -228,29 +202,16 @@ def summarise(cohort: PreparedCohort) -> CohortSummary:
     total = len(patients)
     if total < minimum:
         return CohortSummary(
-            num_patients=None,
-            num_events=None,
-            num_with_scans=None,
-            num_scans=None,
-            median_follow_up_months=None,
+            num_patients=None, num_events=None, num_with_scans=None, num_scans=None
         )
+    num_events = sum(patient.event for patient in patients)
+    num_with_scans = withhold_part(
+        sum(bool(patient.scans) for patient in patients), of=total, minimum=minimum
+    )
     num_scans = sum(len(patient.scans) for patient in patients)
     return CohortSummary(
         num_patients=total,
-        num_events=tell_part(
-            sum(patient.event for patient in patients), of=total, minimum=minimum
-        ),
-        num_with_scans=tell_part(
-            sum(bool(patient.scans) for patient in patients), of=total, minimum=minimum
-        ),
-        num_scans=None if 0 < num_scans < minimum else num_scans,
-        median_follow_up_months=float(
-            np.median([patient.time_months for patient in patients])
-        ),
+        num_events=withhold_part(num_events, of=total, minimum=minimum),
+        num_with_scans=num_with_scans,
+        num_scans=None if num_with_scans is None else num_scans,
     )
-
-
-def tell_part(count: int, *, of: int, minimum: int) -> int | None:
-    """Return a part's count, or None if it or the rest is a small group of people."""
-    is_small = any(0 < group < minimum for group in (count, of - count))
-    return None if is_small else count

@@ -21,8 +21,8 @@ from acfnet_core.cohort.synthetic_anatomy import (
     draw_tumours,
 )
 from acfnet_core.cohort.synthetic_table import Cell, Course, describe_patient
+from acfnet_core.time_units import DAYS_PER_MONTH
 
-DAYS_PER_MONTH = 30.4375
 SCAN_MONTHS_BEFORE = (12.0, 6.0, 0.5)
 NUM_SCANS_PROBABILITIES = (0.25, 0.35, 0.40)
 """How likely a patient was meant to have one, two or three scans."""
@@ -58,7 +58,6 @@ class PlannedScan:
 
     index: int
     study_date: datetime.date
-    days_before_resection: int
     diameter_factor: float
 
 
@@ -228,7 +227,6 @@ def _plan_scans(
             PlannedScan(
                 index=index,
                 study_date=resection - datetime.timedelta(days=days),
-                days_before_resection=days,
                 diameter_factor=min(max(factor, 0.4), 1.8),
             )
         )

@@ -10,7 +10,7 @@ Axes: `resample`, `patient`.
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from acfnet_core.evaluation.verdict import Interval
 
@@ -89,19 +89,3 @@ def on_subset(statistic: Statistic, keep: Bool[np.ndarray, " patient"]) -> Stati
         return statistic(counts[:, keep])
 
     return restrict
-
-
-def statistic_of_rows(
-    function: Callable[[Int[np.ndarray, " row"]], float | None],
-) -> Statistic:
-    """Make a figure of any function of patients' row numbers, one resample at a time.
-
-    Slower than a figure written for counts, but it takes every function.
-    """
-
-    def evaluate(counts: Float[np.ndarray, "resample patient"]) -> np.ndarray:
-        rows = np.arange(counts.shape[1])
-        figures = (function(np.repeat(rows, one.astype(np.int64))) for one in counts)
-        return np.array([np.nan if one is None else one for one in figures])
-
-    return evaluate

@@ -14,9 +14,9 @@ from acfnet_core.evaluation.kaplan_meier import (
 from acfnet_core.evaluation.outcomes import check_outcomes
 from acfnet_core.evaluation.risk_groups import group_with_minimum
 from acfnet_core.evaluation.verdict import CalibrationBin, Interval
+from acfnet_core.time_units import MONTHS_PER_YEAR
 
 MAX_GROUPS = 5
-MONTHS_PER_YEAR = 12.0
 
 
 def calibration_bins(
@@ -97,6 +97,9 @@ def observed_expected_statistic(
 
     Observed is 1 - Kaplan-Meier of the resample, expected the mean prediction in it;
     NaN where nobody is at risk at that time or nothing was expected.
+
+    Source: McLernon et al. 2023, Ann Intern Med 176:105, mean calibration at a fixed
+    time.
     """
 
     def ratio(counts: Float[np.ndarray, "resample patient"]) -> np.ndarray:

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from acfnet_core.evaluation.brier import WINDOW_MONTHS
-from acfnet_core.evaluation.held_out import MONTHS_PER_YEAR, YEARS, HeldOut
-from acfnet_core.evaluation.verdict import ModelScore
+from acfnet_core.evaluation.held_out import HeldOut
+from acfnet_core.evaluation.verdict import YEARS, ModelScore
+from acfnet_core.time_units import MONTHS_PER_YEAR
 
 ENOUGH_EVENTS = 100
 """Collins, Ogundimu & Altman 2016, Stat Med 35:214: the fewest events with which an

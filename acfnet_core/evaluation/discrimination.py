@@ -52,6 +52,8 @@ def harrell_c(
 ) -> float | None:
     """Compute Harrell's concordance index.
 
+    Source: Harrell et al. 1996, Stat Med 15:361, section 5.5; see `harrell_pairs`.
+
     Args:
         time_months: Time to event or censoring.
         event: True where the event was observed.
@@ -76,6 +78,8 @@ def uno_c(
     tau_months: float = DEFAULT_TAU_MONTHS,
 ) -> float | None:
     """Compute Uno's concordance index, which does not depend on the censoring.
+
+    Source: Uno et al. 2011, Stat Med 30:1105, eq. 6; see `uno_pairs`.
 
     Args:
         time_months: Time to event or censoring.
@@ -108,6 +112,8 @@ def cumulative_dynamic_auc(
     at_months: float,
 ) -> float | None:
     """Compute the area under the ROC curve for "event by `at_months`".
+
+    Source: Hung & Chiang 2010, Can J Stat 38:8; see `auc_pairs`.
 
     Args:
         time_months: Time to event or censoring.

@@ -3,19 +3,16 @@
 A negative result is worded as plainly as a positive one.
 """
 
+from collections.abc import Collection
+
 from acfnet_core.evaluation.baselines import FONG_SCORE, KAPLAN_MEIER, RIDGE_COX
 from acfnet_core.evaluation.verdict import (
+    METRIC_NAMES,
     Interval,
     Metric,
     ModelScore,
     PairedDifference,
 )
-
-METRIC_NAMES: dict[Metric, str] = {
-    "harrell_c": "Harrell's C",
-    "uno_c": "Uno's C",
-    "integrated_brier": "the integrated Brier score",
-}
 
 
 def write_headline(
@@ -41,14 +38,22 @@ def write_headline(
     by_key = {(one.reference, one.metric): one for one in differences}
     by_name = {one.name: one for one in scores}
     wanted: list[tuple[str, Metric]] = []
-    clinical = [name for name in (RIDGE_COX, FONG_SCORE) if name in by_name]
-    if clinical:
-        wanted.append((clinical[0], "harrell_c"))
+    clinical = clinical_reference(by_name)
+    if clinical is not None:
+        wanted.append((clinical, "harrell_c"))
     wanted.append((KAPLAN_MEIER, "integrated_brier"))
     parts = [_compare(by_key[key], by_name) for key in wanted if key in by_key]
     patients = _number(num_patients, "held-out patient")
     beginning = f"On {patients} ({_number(num_events, 'event')}), "
     return beginning + ("; ".join(parts) or "there is nothing to compare with") + "."
+
+
+def clinical_reference(names: Collection[str]) -> str | None:
+    """Choose the clinical baseline that a verdict compares with first, if any is there.
+
+    Ridge Cox, which knows the columns that the model knows; without it the Fong score.
+    """
+    return next((name for name in (RIDGE_COX, FONG_SCORE) if name in names), None)
 
 
 def _compare(found: PairedDifference, by_name: dict[str, ModelScore]) -> str:

@@ -12,9 +12,7 @@ from acfnet_core.evaluation.bootstrap import draw_resamples
 from acfnet_core.evaluation.brier import brier_window
 from acfnet_core.evaluation.kaplan_meier import KaplanMeierCurve, estimate_censoring
 from acfnet_core.evaluation.outcomes import check_outcomes
-
-MONTHS_PER_YEAR = 12.0
-YEARS = (1, 3, 5)
+from acfnet_core.time_units import MONTHS_PER_YEAR
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -94,6 +94,9 @@ def estimate_censoring(
     At a time with both, events are taken to precede censorings: a patient with an event
     at t is no longer at risk of being censored at t.
 
+    Source: Kaplan & Meier 1958, J Am Stat Assoc 53:457, with events and censorings in
+    each other's place; ties are treated as in scikit-survival.
+
     Raises:
         ValueError: The outcomes are not usable.
     """

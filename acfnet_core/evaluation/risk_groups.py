@@ -10,10 +10,11 @@ from scipy.stats import chi2
 from acfnet_core.evaluation.kaplan_meier import estimate_kaplan_meier
 from acfnet_core.evaluation.outcomes import check_outcomes
 from acfnet_core.evaluation.verdict import GroupCurve
+from acfnet_core.time_units import MONTHS_PER_YEAR
+from acfnet_core.withholding import withhold
 
 THIRDS = ("lowest third of risk", "middle third of risk", "highest third of risk")
 _DECIMALS = 9
-_MONTHS_BETWEEN_COUNTS = 12.0
 
 
 def group_by_risk(
@@ -122,7 +123,7 @@ def _draw_curve(
     curve = estimate_kaplan_meier(time_months, event)
     months = np.arange(0.0, np.floor(time_months.max()) + 1.0)
     low, high = curve.interval_at(months)
-    times_at_risk = months[months % _MONTHS_BETWEEN_COUNTS == 0]
+    times_at_risk = months[months % MONTHS_PER_YEAR == 0]
     counts = curve.num_at_risk(times_at_risk)
     return GroupCurve(
         label=name,
@@ -133,5 +134,5 @@ def _draw_curve(
         low=[None if np.isnan(bound) else float(bound) for bound in low],
         high=[None if np.isnan(bound) else float(bound) for bound in high],
         times_at_risk=times_at_risk.tolist(),
-        at_risk=[None if 0 < n < minimum_cell else int(n) for n in counts],
+        at_risk=[withhold(int(n), minimum=minimum_cell) for n in counts],
     )

@@ -24,7 +24,7 @@ from acfnet_core.evaluation.calibration import (
     observed_expected_statistic,
 )
 from acfnet_core.evaluation.discrimination import auc_pairs, harrell_pairs, uno_pairs
-from acfnet_core.evaluation.held_out import MONTHS_PER_YEAR, YEARS, HeldOut
+from acfnet_core.evaluation.held_out import HeldOut
 from acfnet_core.evaluation.survival_curve import (
     check_survival,
     has_prediction,
@@ -32,6 +32,7 @@ from acfnet_core.evaluation.survival_curve import (
     restricted_mean_months,
 )
 from acfnet_core.evaluation.verdict import (
+    YEARS,
     CalibrationBin,
     Conclusion,
     Interval,
@@ -39,6 +40,7 @@ from acfnet_core.evaluation.verdict import (
     ModelScore,
     PairedDifference,
 )
+from acfnet_core.time_units import MONTHS_PER_YEAR
 
 HIGHER_IS_BETTER: dict[Metric, bool] = {
     "harrell_c": True,

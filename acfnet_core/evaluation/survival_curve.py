@@ -56,6 +56,9 @@ def interpolate_survival(
 
     S(t) = S(a)^(1-f) * S(b)^f for t = a + f * (b - a) in the bin (a, b].
 
+    Source: Kvamme & Borgan 2021, doi:10.1007/s10985-021-09532-6, where it is called
+    constant hazard interpolation. Ours: the curve stays flat behind the last edge.
+
     Args:
         survival: S at the right edge of each bin.
         bin_edges_months: The right edges, ascending.

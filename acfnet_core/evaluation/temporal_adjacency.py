@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float, Int
 from acfnet_core.evaluation.outcomes import check_outcomes
 from acfnet_core.evaluation.survival_curve import median_months
 from acfnet_core.evaluation.verdict import TemporalAdjacency
+from acfnet_core.time_units import MONTHS_PER_YEAR
 
-MONTHS_PER_YEAR = 12.0
 NOTE = (
     "Patients with an event only. The predicted year is that of the median of the "
     "predicted distribution; a median beyond the last year counts as a miss. The best "

@@ -12,6 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field
 FORMAT_VERSION: Final = 1
 
 Metric = Literal["harrell_c", "uno_c", "integrated_brier"]
+METRIC_NAMES: dict[Metric, str] = {
+    "harrell_c": "Harrell's C",
+    "uno_c": "Uno's C",
+    "integrated_brier": "the integrated Brier score",
+}
+"""The metrics in which models are compared, as they stand in a sentence."""
+
+YEARS = (1, 3, 5)
+"""The years at which probabilities are judged."""
+
 Conclusion = Literal["better", "worse", "no_evidence", "undetermined"]
 
 
@@ -67,7 +77,8 @@ class ModelScore(_Record):
     """1 - IBS / IBS of Kaplan-Meier: 0 is no better than the average, 1 is perfect."""
     calibration: list[CalibrationBin]
     observed_expected: dict[str, Interval | None]
-    """Observed (Kaplan-Meier) over mean predicted probability; above 1: too hopeful."""
+    """Observed (Kaplan-Meier) over mean predicted probability; above 1 the model
+    underestimated the risk."""
 
 
 class PairedDifference(_Record):

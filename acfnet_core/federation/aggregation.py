@@ -14,9 +14,9 @@ from acfnet_core.federation.parameters import FlatParameters
 def aggregation_weights(num_examples: Sequence[int], *, cap: float) -> list[float]:
     """Return each site's share of the mean: by patients, none above `cap`.
 
-    What a capped site loses goes to the others in proportion to their patients. With
-    fewer than three sites a cap below 1/n cannot hold; every site then weighs at least
-    its equal share.
+    What a capped site loses goes to the others in proportion to their patients. With n
+    sites a cap below 1/n cannot hold; every site then weighs its equal share. So two
+    sites under a cap of one half weigh the same, whatever their patients.
 
     Args:
         num_examples: Patients of each site, 1 or more.

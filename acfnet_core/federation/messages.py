@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from acfnet_core.config import Section
 from acfnet_core.errors import CATALOGUE, ProtocolError
-from acfnet_core.identity.envelope import MAX_EXAMPLES
+from acfnet_core.identity.envelope import MAX_EXAMPLES, UpdateClaim
 from acfnet_core.identity.names import Name
 
 FORMAT_VERSION: Final = 1
@@ -87,10 +87,31 @@ class RoundReply(Section):
     num_steps: Annotated[int, Field(ge=0)]
     counts: CohortCounts
     metrics: SiteMetrics
-    train_loss: Annotated[float, Field(allow_inf_nan=False)] | None
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     signature: Annotated[str, Field(max_length=300, pattern=r"^[A-Za-z0-9+/]+={0,2}$")]
     """Base64 of the site key's signature over the update's claim."""
+
+
+def claim_about(
+    request: RoundRequest,
+    *,
+    site: str,
+    parameters_sha256: str | None,
+    num_examples: int,
+) -> UpdateClaim:
+    """Return what a site signs in its answer to a request.
+
+    Both sides call this, each with what it knows by itself. Who has not trained signs
+    for the parameters that it received.
+    """
+    return UpdateClaim(
+        run=request.run,
+        site=site,
+        round=request.round,
+        base_sha256=request.base_sha256,
+        parameters_sha256=parameters_sha256 or request.base_sha256,
+        num_examples=num_examples,
+    )
 
 
 class SiteFailure(Section):

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from acfnet_core.time_units import MONTHS_PER_YEAR
+
 HAZARD_OF_HALF_A_YEAR = 0.1
 NUM_STAGES = 3
 STAGES_BEFORE_YEARS = {"stem": 0, "stage1": 1, "stage2": 2}
@@ -115,7 +117,7 @@ class AcfNetConfig(BaseModel):
     @property
     def bin_width_months(self) -> float:
         """Width of a bin; bin k covers (k * width, (k + 1) * width] months."""
-        return 12.0 / self.bins_per_year
+        return MONTHS_PER_YEAR / self.bins_per_year
 
     @property
     def bin_edges_months(self) -> tuple[float, ...]:

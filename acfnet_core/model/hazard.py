@@ -3,7 +3,10 @@
 Axes: `batch year bin feature`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import add, mul
 
 import torch
 from einops import rearrange
@@ -138,9 +141,20 @@ def survival_curves(
     stay_free = (-hazard_logits).sigmoid()
     if competing_logits is not None:
         stay_free = stay_free * (-competing_logits).sigmoid()
-    survival = stay_free.cumprod(dim=1)
+    survival = _run_along_bins(mul, stay_free)
     before = torch.cat([torch.ones_like(survival[:, :1]), survival[:, :-1]], dim=1)
-    incidence = (before * hazard).cumsum(dim=1)
+    incidence = _run_along_bins(add, before * hazard)
     return SurvivalCurves(
         hazard=hazard, survival=survival, cumulative_incidence=incidence
     )
+
+
+def _run_along_bins(
+    combine: Callable[[Tensor, Tensor], Tensor], values: Float[Tensor, "batch bin"]
+) -> Float[Tensor, "batch bin"]:
+    """Return running sums or products, bin by bin.
+
+    torch.cumsum, which also stands in the backward of torch.cumprod, has no
+    deterministic form on CUDA and raises there in the deterministic mode (torch 2.13).
+    """
+    return torch.stack([*accumulate(values.unbind(dim=1), combine)], dim=1)

@@ -30,6 +30,10 @@ class RiskMapReadout(nn.Module):
     At place n with features `v_n` the map is `softmax_n(a . v_n) (r . v_n + c)`. The
     year's logit is its sum, and the year's token is the mean of the features with the
     same weights, so both look at the same places.
+
+    Source: ours. The pooling is that of Ilse et al. 2018, arXiv 1802.04712, equation 7,
+    with a weight's score linear in the features; that each place has its own logit
+    before the pooling is what makes the map an exact attribution.
     """
 
     def __init__(self, channels: int, token_width: int) -> None:

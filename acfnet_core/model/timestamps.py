@@ -10,7 +10,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-MONTHS_PER_YEAR = 12.0
+from acfnet_core.time_units import MONTHS_PER_YEAR
+
 NUM_FREQUENCIES = 4
 TIME_CODE_WIDTH = 2 * NUM_FREQUENCIES + 1
 LONGEST_LOG_TIME = 5.0
@@ -31,6 +32,9 @@ def time_code(time_months: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape cod
     With `u = sign(t) log(1 + |t|)` the code is `[u / 5, sin(w_i u), cos(w_i u)]` at the
     frequencies `w_i = pi 2^i / 5`, i = 0..3. The logarithm gives the months around
     surgery more room than the late years.
+
+    Source: ours; sines and cosines at rising frequencies are those of Vaswani et al.
+    2017, arXiv 1706.03762, section 3.5.
     """
     log_time = time_months.sign() * time_months.abs().log1p()
     octave = torch.arange(NUM_FREQUENCIES, device=time_months.device)

@@ -89,16 +89,6 @@ class LossTerms:
         """The loss: the mean of `total` over the patients."""
         return self.total.mean()
 
-    def means(self) -> dict[str, Float[Tensor, ""]]:
-        """Return the mean of every term by its name."""
-        return {
-            "survival": self.survival.mean(),
-            "alignment": self.alignment.mean(),
-            "disentanglement": self.disentanglement.mean(),
-            "smoothness": self.smoothness.mean(),
-            "total": self.total.mean(),
-        }
-
 
 def total_loss(
     output: LossInputs,
@@ -182,7 +172,11 @@ def alignment_loss(
     *,
     has_both: Bool[Tensor, " patient"],
 ) -> Float[Tensor, " patient"]:
-    """Return 1 - cos of the shared halves; 0 for who lacks one of the modalities."""
+    """Return 1 - cos of the shared halves; 0 for who lacks one of the modalities.
+
+    Source: ours. The abstract of arXiv 2503.09652 names an alignment loss and gives no
+    formula.
+    """
     apart = 1 - _cosine(shared_image, shared_clinical)
     return torch.where(has_both, apart, torch.zeros_like(apart))
 
@@ -193,7 +187,11 @@ def disentanglement_loss(
     *,
     has_modality: Bool[Tensor, " patient"],
 ) -> Float[Tensor, " patient"]:
-    """Return the squared cosine of the two halves; 0 for who lacks the modality."""
+    """Return the squared cosine of the two halves; 0 for who lacks the modality.
+
+    Source: ours. The abstract of arXiv 2503.09652 names a disentanglement loss and
+    gives no formula.
+    """
     related = _cosine(shared, private).square()
     return torch.where(has_modality, related, torch.zeros_like(related))
 
@@ -207,6 +205,8 @@ def cross_covariance_loss(
     `Z_p`: the mean of the squared entries of `Z_s^T Z_p / Y`. The years of one patient
     take the place that a batch has in other work, so that no patient enters another's
     term. It is 0 for who has no image, whose tokens are 0.
+
+    Source: ours; the part of `disentanglement` that looks over the years.
     """
     centred = year_tokens - year_tokens.mean(dim=1, keepdim=True)
     shared, private = centred.chunk(2, dim=2)
@@ -217,7 +217,10 @@ def cross_covariance_loss(
 def smoothness_loss(
     hazard_logits: Float[Tensor, "patient bin"],
 ) -> Float[Tensor, " patient"]:
-    """Return the mean squared step between neighbouring bins' logits; 0 for one bin."""
+    """Return the mean squared step between neighbouring bins' logits; 0 for one bin.
+
+    Source: ours.
+    """
     if hazard_logits.shape[1] == 1:
         return torch.zeros_like(hazard_logits[:, 0])
     return hazard_logits.diff(dim=1).square().mean(dim=1)

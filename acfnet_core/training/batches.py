@@ -57,10 +57,10 @@ def make_batch(
 def patient_inputs(batch: CohortBatch, device: torch.device) -> PatientInputs:
     """Return what the network sees of a batch: no outcome, no identifier."""
     return PatientInputs(
-        scans=batch.scans.to(device),
-        scan_time_months=batch.scan_time_months.to(device),
-        scan_mask=batch.scan_mask.to(device),
-        channel_mask=batch.channel_mask.to(device),
-        clinical=batch.clinical.to(device),
-        clinical_mask=batch.clinical_mask.to(device),
-    )
+        scans=batch.scans,
+        scan_time_months=batch.scan_time_months,
+        scan_mask=batch.scan_mask,
+        channel_mask=batch.channel_mask,
+        clinical=batch.clinical,
+        clinical_mask=batch.clinical_mask,
+    ).to(device)

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from acfnet_core.cohort.store import PreparedCohort, tell_part
+from acfnet_core.cohort.store import PreparedCohort
 from acfnet_core.evaluation.discrimination import harrell_c
 from acfnet_core.federation.messages import SiteMetrics
 from acfnet_core.model.network import AcfNet
 from acfnet_core.objective.loss import LossConfig, total_loss
 from acfnet_core.training.batches import make_batch
+from acfnet_core.withholding import withhold_part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,7 @@ def site_metrics(prediction: CohortPrediction, *, minimum_cell: int) -> SiteMetr
     return SiteMetrics(
         num_patients=num_patients if enough else None,
         num_events=(
-            tell_part(num_events, of=num_patients, minimum=minimum_cell)
+            withhold_part(num_events, of=num_patients, minimum=minimum_cell)
             if enough
             else None
         ),

@@ -19,6 +19,7 @@ from acfnet_core.federation.messages import (
     CohortCounts,
     RoundReply,
     RoundRequest,
+    claim_about,
 )
 from acfnet_core.federation.parameters import (
     FlatParameters,
@@ -32,7 +33,7 @@ from acfnet_core.identity.envelope import UpdateClaim
 from acfnet_core.model.config import AcfNetConfig
 from acfnet_core.model.network import AcfNet
 from acfnet_core.objective.loss import LossConfig
-from acfnet_core.training.evaluation import finite_mean, predict_cohort, site_metrics
+from acfnet_core.training.evaluation import predict_cohort, site_metrics
 from acfnet_core.training.local_training import train_locally
 from acfnet_core.training.reproducibility import derive_seed
 from acfnet_core.training.settings import LocalTrainingSettings
@@ -82,30 +83,17 @@ def answer_round(
     loss = _read(LossConfig, request.loss)
     settings = _read(LocalTrainingSettings, request.training)
     model = _global_model(request, base, device)
-    minimum_cell = cohort.contract.minimum_cell
     prediction = predict_cohort(model, cohort, loss=loss)
-    losses: list[float] = []
-    parameters = None
+    num_steps, parameters = 0, None
     if request.trains:
-        seed = derive_seed(request.seed, site, request.round)
-        torch.manual_seed(seed)
-        steps = train_locally(
-            model,
-            cohort,
-            settings=settings,
-            loss=loss,
-            seed=seed,
-        )
-        losses = [step.loss for step in steps]
+        num_steps = _train(request, model, cohort, settings, loss, site)
         parameters = flatten(model_arrays(model))
     num_examples = len(cohort.patients)
     parameters_sha256 = None if parameters is None else sha256_of(parameters)
-    claim = UpdateClaim(
-        run=request.run,
+    claim = claim_about(
+        request,
         site=site,
-        round=request.round,
-        base_sha256=request.base_sha256,
-        parameters_sha256=parameters_sha256 or request.base_sha256,
+        parameters_sha256=parameters_sha256,
         num_examples=num_examples,
     )
     reply = RoundReply(
@@ -115,10 +103,9 @@ def answer_round(
         base_sha256=request.base_sha256,
         parameters_sha256=parameters_sha256,
         num_examples=num_examples,
-        num_steps=len(losses),
+        num_steps=num_steps,
         counts=cohort_counts(cohort),
-        metrics=site_metrics(prediction, minimum_cell=minimum_cell),
-        train_loss=finite_mean(np.array(losses)) if losses else None,
+        metrics=site_metrics(prediction, minimum_cell=cohort.contract.minimum_cell),
         seconds=monotonic() - started,
         signature=sign(claim),
     )
@@ -153,6 +140,22 @@ def cohort_counts(cohort: PreparedCohort) -> CohortCounts:
         num_with_scans=summary.num_with_scans,
         num_scans=summary.num_scans,
     )
+
+
+def _train(
+    request: RoundRequest,
+    model: AcfNet,
+    cohort: PreparedCohort,
+    settings: LocalTrainingSettings,
+    loss: LossConfig,
+    site: str,
+) -> int:
+    """Train the model in place, seeded for this site and round; count the steps."""
+    seed = derive_seed(request.seed, site, request.round)
+    # Dropout draws from torch's own generator.
+    torch.manual_seed(seed)
+    steps = train_locally(model, cohort, settings=settings, loss=loss, seed=seed)
+    return sum(1 for _ in steps)
 
 
 def _check_cohort(request: RoundRequest, cohort: PreparedCohort) -> None:

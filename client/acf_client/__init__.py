@@ -1,1 +1,6 @@
 """The program at a hospital."""
+
+from acfnet_core.flower_environment import keep_flower_quiet
+
+# Before anything here imports Flower, which looks at its switches once.
+keep_flower_quiet()

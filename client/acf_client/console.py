@@ -98,7 +98,8 @@ class Console:
         if event.num_scans_assumed:
             self.say(
                 f"  {event.num_scans_assumed} scans have no resection date to count "
-                "from; time 0 was assumed"
+                "from: the last of each patient was put at 0, the others keep their "
+                "distance to it"
             )
         for code, count in event.refused.items():
             self.say(f"  not used: {count} x {code}")

@@ -33,6 +33,8 @@ _OWN_NAMES = frozenset(
         "enrolment-request.json",
         "audit.jsonl",
         "trainer.sock",
+        "running.lock",
+        "flower",
     }
 )
 

@@ -1,5 +1,7 @@
 """Running a site: its trainer and Flower's SuperNode, started and ended together."""
 
+import os
+import shlex
 import socket
 import sys
 from collections.abc import Iterator
@@ -11,9 +13,9 @@ from acf_client.site import Site
 from acf_client.trainer_link import SOCKET_VARIABLE
 from acfnet_core.cohort.contract import load_contract
 from acfnet_core.cohort.store import open_store
-from acfnet_core.errors import MachineError
-from acfnet_core.files import make_folder
-from acfnet_core.flower_environment import flower_environment, flower_program
+from acfnet_core.errors import MachineError, ProtocolError
+from acfnet_core.files import held_lock, make_folder, write_atomically
+from acfnet_core.flower_environment import flower_environment
 from acfnet_core.processes import (
     Child,
     start_child,
@@ -23,6 +25,7 @@ from acfnet_core.processes import (
 
 TRAINER_TIMEOUT_S = 300.0
 CONNECT_TIMEOUT_S = 180.0
+LOCK_NAME = "running.lock"
 _CONNECTED = b"SuperNode ID:"
 """What Flower's SuperNode logs once the coordinator has accepted it."""
 
@@ -41,38 +44,25 @@ def running_site(site: Site) -> Iterator[list[Child]]:
     """
     address = require_enrolment(site).address
     open_store(site.prepared_folder, contract=load_contract(site.contract_path))
-    refuse_second_start(site)
     children: list[Child] = []
-    try:
-        children.append(_start_trainer(site))
-        wait_until(
-            site.trainer_socket.exists, children=children, timeout_s=TRAINER_TIMEOUT_S
-        )
-        children.append(_start_supernode(site, address))
-        _wait_for_coordinator(children, address)
-        yield children
-    finally:
-        stop_children(children)
-
-
-def refuse_second_start(site: Site) -> None:
-    """Refuse to start while a trainer of this site answers.
-
-    Raises:
-        MachineError: `machine.already_running`.
-    """
-    with socket.socket(socket.AF_UNIX) as probe:
+    with held_lock(site.folder / LOCK_NAME, what="this site"):
+        # A crash may have left it behind; while we hold the lock nobody listens there.
+        site.trainer_socket.unlink(missing_ok=True)
         try:
-            probe.connect(str(site.trainer_socket))
-        except OSError:
-            # Nobody listens; what a crash left behind is in the way of the next.
-            site.trainer_socket.unlink(missing_ok=True)
-            return
-    raise MachineError(
-        "machine.already_running",
-        f"{site.folder}: this site is running already.",
-        remedy="Use the one that runs, or end it (Ctrl-C in its terminal) first.",
+            yield from _run(site, address, children)
+        finally:
+            stop_children(children)
+
+
+def _run(site: Site, address: str, children: list[Child]) -> Iterator[list[Child]]:
+    """Start both, one after the other, and hand them over."""
+    children.append(_start_trainer(site))
+    wait_until(
+        site.trainer_socket.exists, children=children, timeout_s=TRAINER_TIMEOUT_S
     )
+    children.append(_start_supernode(site, address))
+    _wait_for_coordinator(children, address)
+    yield children
 
 
 def free_loopback_port() -> int:
@@ -91,21 +81,34 @@ def _start_trainer(site: Site) -> Child:
 
 
 def _start_supernode(site: Site, address: str) -> Child:
+    home = make_folder(site.folder / "flower", private=True)
+    environment = flower_environment(home)
+    programs = _write_programs(make_folder(home / "bin", private=True))
+    environment["PATH"] = os.pathsep.join([str(programs), environment["PATH"]])
+    environment[SOCKET_VARIABLE] = str(site.trainer_socket)
     return start_child(
         "SuperNode",
         [
-            flower_program("flower-supernode"),
+            *(sys.executable, "-m", "acf_client.supernode_process"),
             *("--superlink", address),
             *("--root-certificates", str(site.root_path)),
             *("--auth-supernode-private-key", str(site.node_key_path)),
             *("--host", "127.0.0.1", "--port", str(free_loopback_port())),
         ],
         log_file=_fresh_log(site.logs_folder / "supernode.log"),
-        environment={
-            **flower_environment(make_folder(site.folder / "flower", private=True)),
-            SOCKET_VARIABLE: str(site.trainer_socket),
-        },
+        environment=environment,
     )
+
+
+def _write_programs(folder: Path) -> Path:
+    """Write our `flwr-clientapp`, which Flower finds before its own.
+
+    See clientapp_process.py for what it does differently.
+    """
+    python = shlex.quote(sys.executable)
+    script = f'#!/bin/sh\nexec {python} -m acf_client.clientapp_process "$@"\n'
+    write_atomically(folder / "flwr-clientapp", script.encode(), mode=0o700)
+    return folder
 
 
 def _fresh_log(path: Path) -> Path:
@@ -125,8 +128,8 @@ def _wait_for_coordinator(children: list[Child], address: str) -> None:
         )
     except MachineError as error:
         if node.has_ended:
-            raise MachineError(
-                "machine.process_died",
+            raise ProtocolError(
+                "protocol.site_not_accepted",
                 f"The coordinator at {address} did not accept this site. Either the "
                 "site has not been approved (or the server was not started since), or "
                 "the same site was killed less than 60 seconds ago, or this machine's "

@@ -28,7 +28,7 @@ from acf_client.trainer_link import (
 )
 from acfnet_core.cohort.contract import load_contract
 from acfnet_core.cohort.store import PreparedCohort, open_store
-from acfnet_core.edge import describe_place, end_on_sigterm
+from acfnet_core.edge import describe_place, end_on_signals
 from acfnet_core.errors import AcfnetError, ProtocolError
 from acfnet_core.federation.messages import (
     FAILURE,
@@ -153,7 +153,7 @@ def main() -> None:
     site = open_site(Path(sys.argv[1]))
     make_deterministic(num_threads=site.config.compute.num_threads)
     parent = os.getppid()
-    end_on_sigterm()
+    end_on_signals()
     try:
         trainer = load_trainer(site)
     except AcfnetError as error:

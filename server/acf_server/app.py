@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 
@@ -12,7 +11,7 @@ from flwr.serverapp import Grid, ServerApp
 from acf_server.exchange import FlowerExchange
 from acf_server.round_loop import RoundLoop
 from acf_server.run_events import RunEvent, RunFailed, RunFinished, append_event
-from acf_server.run_files import RUN_FILE, RunStatus, read_run, write_record
+from acf_server.run_files import end_run
 from acf_server.run_plan import read_plan
 from acfnet_core.errors import AcfnetError
 
@@ -40,13 +39,13 @@ def main(grid: Grid, context: Context) -> None:
         )
         RoundLoop(plan, run_folder, exchange, announce).run()
     except AcfnetError as error:
-        _set_status(run_folder, "failed")
+        end_run(run_folder, "failed")
         announce(RunFailed(code=error.code, message=error.message, remedy=error.remedy))
         raise
     except Exception as error:
         # The edge of the process: without this line the reason would stand in
         # Flower's log alone, and the person who waits would learn nothing.
-        _set_status(run_folder, "failed")
+        end_run(run_folder, "failed")
         announce(
             RunFailed(
                 code="protocol.run_failed",
@@ -55,7 +54,7 @@ def main(grid: Grid, context: Context) -> None:
             )
         )
         raise
-    _set_status(run_folder, "finished")
+    end_run(run_folder, "finished")
     announce(RunFinished(rounds=plan.rounds, seconds=monotonic() - started))
 
 
@@ -65,11 +64,3 @@ def _announcer(run_folder: Path) -> Callable[[RunEvent], None]:
         append_event(run_folder, event)
 
     return announce
-
-
-def _set_status(run_folder: Path, status: RunStatus) -> None:
-    record = read_run(run_folder)
-    ended = record.model_copy(
-        update={"status": status, "finished_utc": datetime.now(UTC)}
-    )
-    write_record(run_folder / RUN_FILE, ended)

@@ -11,7 +11,6 @@ import typer
 
 from acf_server.console import Console
 from acfnet_core.edge import run_program
-from acfnet_core.errors import AcfnetError
 
 app = typer.Typer(
     help="The coordinator of a federation: enrol sites, train, evaluate, report.",
@@ -174,7 +173,7 @@ def site_approve(
     """Admit a site, once its fingerprint was compared over the telephone.
 
     Example:  acf-server site approve hospital-a --request enrolment-request.json
-              --fingerprint "ab12 cd34 ..."
+              --fingerprint "ABCD-EFGH-..."
     """
     from acf_server.coordinator import open_coordinator
     from acf_server.enrolment import approve_site
@@ -240,7 +239,7 @@ def run_start(
     """
     from acf_server.coordinator import open_coordinator
     from acf_server.run_config import read_run_config
-    from acf_server.runs import create_run, start_run
+    from acf_server.runs import create_run, require_finished, start_run
 
     coordinator = open_coordinator(folder)
     settings = read_run_config(config)
@@ -248,8 +247,7 @@ def run_start(
     last = console.follow(
         start_run(coordinator, run_folder), num_rounds=settings.run.rounds
     )
-    if last is not None and last.kind == "run_failed":
-        raise AcfnetError(last.code, last.message, remedy=last.remedy)
+    require_finished(last)
     if as_json:
         _write_json({"run": settings.run.name, "run_dir": str(run_folder)})
     console.say(f"Wrote {run_folder}")

@@ -75,7 +75,7 @@ class Control:
     def __init__(self, server: FlowerServer) -> None:
         if not is_healthy(server):
             raise MachineError(
-                "machine.start_timeout",
+                "machine.server_not_running",
                 f"The server does not answer on {server.address}.",
                 remedy="Start it in another terminal: acf-server start",
             )

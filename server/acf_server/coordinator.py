@@ -25,7 +25,14 @@ DEFAULT_PORT = 9092
 
 _SUBFOLDERS = ("pki", "flower", "runs", "logs")
 _OWN_NAMES = frozenset(
-    {*_SUBFOLDERS, SETTINGS_NAME, "contract.toml", "registry.sqlite", "audit.jsonl"}
+    {
+        *_SUBFOLDERS,
+        SETTINGS_NAME,
+        "contract.toml",
+        "registry.sqlite",
+        "audit.jsonl",
+        "running.lock",
+    }
 )
 
 

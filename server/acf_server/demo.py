@@ -25,14 +25,16 @@ from acf_server.enrolment import approve_site, invite_site
 from acf_server.evaluation import evaluate_tables
 from acf_server.report import write_report
 from acf_server.run_config import RunConfig, RunSection
-from acf_server.runs import create_run, start_run
+from acf_server.runs import create_run, require_finished, start_run
 from acf_server.superlink import free_loopback_port
 from acfnet_core.cohort.contract_toml import contract_to_toml
-from acfnet_core.errors import AcfnetError, MachineError
+from acfnet_core.errors import MachineError
 from acfnet_core.evaluation.verdict import Verdict
 from acfnet_core.files import make_folder
 from acfnet_core.processes import (
+    OUTER_GRACE_S,
     Child,
+    check_alive,
     is_ready,
     start_child,
     stop_children,
@@ -46,6 +48,7 @@ RUN = "demo"
 STUDY = "Disease-free survival after resection of colorectal liver metastases"
 NUM_STAGES = 8
 READY_TIMEOUT_S = 240.0
+ROUND_TIMEOUT_S = 300.0
 DEFAULT_EPOCHS = 1
 DEFAULT_SEED = 2
 """With it each of the three made-up sites has ten patients with and ten without the
@@ -121,19 +124,24 @@ class _Stages:
         self.number += 1
         self.console.stage(self.number, NUM_STAGES, title)
         started = monotonic()
+        is_done = False
         try:
             yield
+            is_done = True
             self.console.note(f"done in {monotonic() - started:.0f} s")
-        except (AcfnetError, KeyboardInterrupt):
-            self.console.say(
-                f"Stopped at stage {self.number} of {NUM_STAGES}: {title}. Everything "
-                "that was started is being ended."
-            )
-            if (self.folder / "sites").exists():
-                self.console.say(f"Logs: {self.folder}/coordinator/logs")
-                self.console.say(f"      {self.folder}/sites/*/logs")
-            self.console.say(f"To start again, remove {self.folder} first.")
-            raise
+        finally:
+            if not is_done:
+                self._say_stopped(title)
+
+    def _say_stopped(self, title: str) -> None:
+        self.console.say(
+            f"Stopped at stage {self.number} of {NUM_STAGES}: {title}. Everything "
+            "that was started is being ended."
+        )
+        if (self.folder / "sites").exists():
+            self.console.say(f"Logs: {self.folder}/coordinator/logs")
+            self.console.say(f"      {self.folder}/sites/*/logs")
+        self.console.say(f"To start again, remove {self.folder} first.")
 
 
 def play_demo(
@@ -168,13 +176,13 @@ def play_demo(
     with stages.stage(f"Enrolment of {len(sites)} sites"):
         _enrol(coordinator, sites, cohort, console)
     with stages.stage("Check and prepare each site's data"):
-        for line in in_parallel([site.check_and_prepare for site in sites]):
+        for line in in_parallel(sites, DemoSite.check_and_prepare):
             console.note(line)
     with ExitStack() as stack:
         with stages.stage("Start the server and the sites, with TLS"):
             children = _start(coordinator, sites, stack, console)
         with stages.stage(f"Train {settings.num_rounds} rounds"):
-            run_folder = _train(coordinator, settings, cohort, console)
+            run_folder = _train(coordinator, settings, cohort, children, console)
         with stages.stage("Judge the model on held-out patients"):
             verdict = evaluate_tables(
                 coordinator,
@@ -230,20 +238,17 @@ def _enrol(
 ) -> None:
     """Invite, request, compare fingerprints, approve, admit."""
 
-    def enrol(site: DemoSite) -> Callable[[], str]:
-        def work() -> str:
-            hospital = cohort.hospital(site.name)
-            site.initialise(hospital.clinical_table, hospital.images)
-            line = invite_site(coordinator, site.name)
-            request, fingerprint = site.request_enrolment(line)
-            admission = site.folder.parent / f"{site.name}-admission.json"
-            approve_site(coordinator, site.name, request, fingerprint, admission)
-            site.finish_enrolment(admission)
-            return f"{site.name}: enrolled, fingerprint {fingerprint}"
+    def enrol(site: DemoSite) -> str:
+        hospital = cohort.hospital(site.name)
+        site.initialise(hospital.clinical_table, hospital.images)
+        line = invite_site(coordinator, site.name)
+        request, fingerprint = site.request_enrolment(line)
+        admission = site.folder.parent / f"{site.name}-admission.json"
+        approve_site(coordinator, site.name, request, fingerprint, admission)
+        site.finish_enrolment(admission)
+        return f"{site.name}: enrolled, fingerprint {fingerprint}"
 
-        return work
-
-    for line in in_parallel([enrol(site) for site in sites]):
+    for line in in_parallel(sites, enrol):
         console.note(line)
 
 
@@ -255,7 +260,7 @@ def _start(
 ) -> list[Child]:
     """Start the server, then the sites; the stack ends them all."""
     children: list[Child] = []
-    stack.callback(stop_children, children)
+    stack.callback(stop_children, children, grace_s=OUTER_GRACE_S)
     children.append(
         start_child(
             "acf-server start",
@@ -286,6 +291,7 @@ def _train(
     coordinator: Coordinator,
     settings: DemoSettings,
     cohort: DemoCohort,
+    children: list[Child],
     console: Console,
 ) -> Path:
     epochs = None if settings.local_steps else DEFAULT_EPOCHS
@@ -298,6 +304,7 @@ def _train(
             rounds=settings.num_rounds,
             seed=settings.seed,
             data_origin=cohort.origin,
+            round_timeout_s=ROUND_TIMEOUT_S,
         ),
         model={"size": "tiny"},
         training=LocalTrainingSettings(
@@ -307,11 +314,10 @@ def _train(
         ),
     )
     run_folder = create_run(coordinator, config)
-    last = console.follow(
-        start_run(coordinator, run_folder), num_rounds=settings.num_rounds
+    events = start_run(
+        coordinator, run_folder, check_alive=lambda: check_alive(children)
     )
-    if last is not None and last.kind == "run_failed":
-        raise AcfnetError(last.code, last.message, remedy=last.remedy)
+    require_finished(console.follow(events, num_rounds=settings.num_rounds))
     return run_folder
 
 

@@ -5,11 +5,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from acfnet_core.errors import CATALOGUE, AcfnetError, MachineError
+from acfnet_core.errors import CATALOGUE, MachineError, restore_error
 from acfnet_core.processes import Child, start_child
 
 NUM_PARALLEL = 2
@@ -21,6 +21,8 @@ class DemoSite:
 
     name: str
     folder: Path
+    commands: list[subprocess.Popen[str]] = field(default_factory=list, compare=False)
+    """Every command that was begun; those that still run are ended with the demo."""
 
     def initialise(self, clinical_table: Path, images: Path | None) -> None:
         """Set up the site's folder."""
@@ -65,32 +67,46 @@ class DemoSite:
         Raises:
             AcfnetError: The command failed: its own error, with its own exit status.
         """
-        done = subprocess.run(  # noqa: S603 - our own program
+        process = subprocess.Popen(  # noqa: S603 - our own program
             [sys.executable, "-m", "acf_client", *arguments, "--json"],
-            input=typed,
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
         )
-        lines = done.stdout.strip().splitlines()
+        self.commands.append(process)
+        stdout, stderr = process.communicate(typed)
+        lines = stdout.strip().splitlines()
         answer = json.loads(lines[-1]) if lines else {}
-        if done.returncode == 0:
+        if process.returncode == 0:
             return dict(answer)
         error = answer.get("error", {})
         if error.get("code") in CATALOGUE:
             message = f"{self.name}: {error['message']}"
-            raise AcfnetError(error["code"], message, remedy=error["remedy"])
+            raise restore_error(error["code"], message, remedy=error["remedy"])
         raise MachineError(
             "machine.process_died",
             f"{self.name}: `acf-client {arguments[0]}` ended with status "
-            f"{done.returncode}. {done.stderr[-500:]}",
+            f"{process.returncode}. {stderr[-500:]}",
             remedy="Run the command by hand to see more.",
         )
 
 
-def in_parallel(tasks: Sequence[Callable[[], str]]) -> Iterator[str]:
-    """Run tasks two at a time; yield their lines in order, or raise the first error."""
-    with ThreadPoolExecutor(max_workers=NUM_PARALLEL) as pool:
-        futures = [pool.submit(task) for task in tasks]
+def in_parallel(
+    sites: Sequence[DemoSite], work: Callable[[DemoSite], str]
+) -> Iterator[str]:
+    """Do the same work for the sites, two at a time; yield their lines in order.
+
+    At the first error, or Ctrl-C, nothing more is begun and what runs is ended.
+    """
+    pool = ThreadPoolExecutor(max_workers=NUM_PARALLEL)
+    try:
+        futures = [pool.submit(work, site) for site in sites]
         for future in futures:
             yield future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for site in sites:
+            for process in site.commands:
+                process.terminate()
+        pool.shutdown()

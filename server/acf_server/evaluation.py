@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from acf_server.coordinator import Coordinator
 from acf_server.risk_map_files import RiskMapPatient, write_risk_map
 from acf_server.run_files import (
+    CONTRACT_FILE,
     EVALUATION_FILE,
     RISK_MAPS_FOLDER,
     read_run,
@@ -46,7 +47,6 @@ from acfnet_core.training.evaluation import predict_cohort
 from acfnet_core.training.release import load_model
 
 MODEL_NAME = "4D-ACFNet"
-NUM_SHOWN_PATIENTS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,33 +84,36 @@ def evaluate_tables(
         DataError: A table or image cannot be used, or the run has no model yet.
     """
     sources = CohortSources(clinical_table=clinical, images_folder=images)
-    for event in prepare_at_coordinator(coordinator, sources, name="held-out"):
+    for event in prepare_at_coordinator(
+        coordinator, run_folder, sources, name="held-out"
+    ):
         notify(event)
-    held_out = open_at_coordinator(coordinator, sources, name="held-out")
+    held_out = open_at_coordinator(coordinator, run_folder, sources, name="held-out")
     cohorts = []
     for number, table in enumerate(references, start=1):
         name = f"reference-{number}"
         source = CohortSources(clinical_table=table, images_folder=None)
-        for _ in prepare_at_coordinator(coordinator, source, name=name):
+        for _ in prepare_at_coordinator(coordinator, run_folder, source, name=name):
             pass
-        cohorts.append(open_at_coordinator(coordinator, source, name=name))
+        cohorts.append(open_at_coordinator(coordinator, run_folder, source, name=name))
     return evaluate_run(run_folder, held_out, cohorts)
 
 
 def prepare_at_coordinator(
-    coordinator: Coordinator, sources: CohortSources, *, name: str
+    coordinator: Coordinator, run_folder: Path, sources: CohortSources, *, name: str
 ) -> Iterator[PreparationEvent]:
     """Prepare a cohort that the coordinator holds, as a site prepares its own.
 
     Args:
         coordinator: The coordinator's folder; receives the prepared store.
+        run_folder: The run, whose contract holds.
         sources: The clinical table and, if there are any, the images.
         name: What to call the store.
 
     Raises:
         DataError: The data is not usable.
     """
-    contract = _contract_for(coordinator, sources)
+    contract = _contract_for(run_folder, sources)
     yield from prepare_cohort(
         contract,
         sources,
@@ -120,10 +123,10 @@ def prepare_at_coordinator(
 
 
 def open_at_coordinator(
-    coordinator: Coordinator, sources: CohortSources, *, name: str
+    coordinator: Coordinator, run_folder: Path, sources: CohortSources, *, name: str
 ) -> PreparedCohort:
     """Open what `prepare_at_coordinator` wrote."""
-    contract = _contract_for(coordinator, sources)
+    contract = _contract_for(run_folder, sources)
     return open_store(cohort_folder(coordinator, name), contract=contract)
 
 
@@ -149,12 +152,15 @@ def evaluate_run(
             the cohort has other columns than the run (`data.contract_mismatch`).
     """
     run = read_run(run_folder)
-    if list(held_out.contract.features) != run.features:
+    model = load_model(run_folder / RELEASE_FOLDER)
+    contract = load_contract(run_folder / CONTRACT_FILE)
+    accepted = {contract.sha256(), contract.without_imaging().sha256()}
+    if held_out.contract.sha256() not in accepted:
         raise DataError(
             "data.contract_mismatch",
-            f"The held-out cohort has other columns than the run {run.name}: its "
-            "contract was changed since.",
-            remedy="Put back the contract.toml that the run was started with.",
+            f"The held-out cohort was prepared under another contract than the run "
+            f"{run.name}.",
+            remedy=f"Prepare it under {run_folder / CONTRACT_FILE}.",
         )
     if not held_out.patients:
         raise DataError(
@@ -162,7 +168,6 @@ def evaluate_run(
             "The held-out cohort has no patient that can be used.",
             remedy="Look at what `evaluate` said of its table and images.",
         )
-    model = load_model(run_folder / RELEASE_FOLDER)
     prediction = predict_cohort(model, held_out, loss=LossConfig())
     edges = np.asarray(model.config.bin_edges_months, dtype=np.float64)
     predictions = {MODEL_NAME: prediction.survival}
@@ -199,8 +204,9 @@ def outcomes_of(cohort: PreparedCohort) -> Outcomes:
     )
 
 
-def _contract_for(coordinator: Coordinator, sources: CohortSources) -> DataContract:
-    contract = load_contract(coordinator.contract_path)
+def _contract_for(run_folder: Path, sources: CohortSources) -> DataContract:
+    """Return the contract that the run was started under, not one changed since."""
+    contract = load_contract(run_folder / CONTRACT_FILE)
     return contract if sources.images_folder else contract.without_imaging()
 
 
@@ -275,10 +281,15 @@ def _risk_map(
     imaging = cohort.contract.imaging
     if imaging is None:
         raise ValueError("a cohort with scans has a contract with imaging")
+    half_hu = imaging.window_clip * imaging.window_width_hu
     return RiskMapPatient(
         title=title,
         years=tuple(range(1, model.config.num_years + 1)),
         ct_hu=windowed * imaging.window_width_hu + imaging.window_centre_hu,
+        window_hu=(
+            imaging.window_centre_hu - half_hu,
+            imaging.window_centre_hu + half_hu,
+        ),
         liver=liver.astype(np.uint8),
         tumour=tumour.astype(np.uint8),
         maps=maps[0].numpy(),

@@ -68,7 +68,8 @@ class FlowerExchange:
         self, request: RoundRequest, base: FlatParameters
     ) -> Iterator[RawAnswer]:
         """Exchange one round: one answer for each site of the roster."""
-        nodes = self._wait_for_sites()
+        # Without training the last model is judged: by whoever is still there.
+        nodes = self._wait_for_sites(self.minimum_sites if request.trains else 1)
         for site in self.sites:
             if site not in nodes:
                 yield RawAnswer(site=site, seconds=0.0, code="protocol.site_timeout")
@@ -128,7 +129,7 @@ class FlowerExchange:
         unsent = [site for site, message_id in pairs if not message_id]
         return {message_id: site for site, message_id in pairs if message_id}, unsent
 
-    def _wait_for_sites(self) -> dict[str, int]:
+    def _wait_for_sites(self, needed: int) -> dict[str, int]:
         """Wait until every site is connected, or for a while until enough are.
 
         Raises:
@@ -146,7 +147,7 @@ class FlowerExchange:
             if not missing:
                 return nodes
             waited_s = monotonic() - started
-            if waited_s > REJOIN_S and len(nodes) >= self.minimum_sites:
+            if waited_s > REJOIN_S and len(nodes) >= needed:
                 return nodes
             if waited_s > self.timeout_s:
                 break
@@ -154,12 +155,12 @@ class FlowerExchange:
                 self.announce(WaitingForSites(missing=missing))
                 told = missing
             sleep(SLOWEST_POLL_S)
-        if len(nodes) >= self.minimum_sites:
+        if len(nodes) >= needed:
             return nodes
         raise ProtocolError(
             "protocol.too_few_sites",
             f"{len(nodes)} of {len(self.sites)} sites are connected after "
-            f"{self.timeout_s:.0f} s; the run needs {self.minimum_sites}. "
+            f"{self.timeout_s:.0f} s; the run needs {needed}. "
             f"Missing: {', '.join(missing)}.",
             remedy="Ask the missing sites to run `acf-client start`; start again.",
         )

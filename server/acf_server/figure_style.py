@@ -19,7 +19,6 @@ from matplotlib.figure import Figure
 # The palette of Okabe and Ito (2008), told apart with any common colour vision.
 BLUE = "#0072B2"
 VERMILLION = "#D55E00"
-ORANGE = "#E69F00"
 GREEN = "#009E73"
 YELLOW = "#F0E442"
 INK = "#1b1f24"

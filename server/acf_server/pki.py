@@ -120,6 +120,17 @@ def create_pki(
     return paths
 
 
+def is_renewal_due(paths: PkiPaths, *, now: datetime) -> bool:
+    """Tell whether two thirds of the server certificate's life are over.
+
+    Raises:
+        IdentityError: The certificate is missing or damaged.
+    """
+    leaf = _load(paths.server_chain, "the server's certificate")
+    begin, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
+    return now > begin + (end - begin) * 2 / 3
+
+
 def renew_server_certificate(
     paths: PkiPaths, *, consortium: str, hosts: Sequence[str], now: datetime
 ) -> None:

@@ -22,19 +22,15 @@ from acf_server.figure_style import (
     styled,
     to_svg,
 )
-from acf_server.report_numbers import count, estimate_and_range
+from acf_server.report_numbers import count, estimate_and_range, metric_title
 from acf_server.run_files import RoundRecord
 from acfnet_core.evaluation.verdict import (
     CalibrationBin,
     GroupCurve,
+    Metric,
     PairedDifference,
 )
-
-METRIC_NAMES = {
-    "harrell_c": "Harrell's C",
-    "uno_c": "Uno's C",
-    "integrated_brier": "Integrated Brier score",
-}
+from acfnet_core.time_units import MONTHS_PER_YEAR
 
 _Points = list[tuple[int, float]]
 
@@ -98,7 +94,7 @@ def _plot_rounds(
 
 @styled
 def plot_differences(
-    differences: Sequence[PairedDifference], metric: str
+    differences: Sequence[PairedDifference], metric: Metric
 ) -> str | None:
     """Draw the paired differences of one metric; right of the line the model is better.
 
@@ -119,12 +115,12 @@ def plot_differences(
     better = 1 if rows[0].higher_is_better else -1
     axes.set_xlim(-reach * better, reach * better)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
-    axes.set_title(METRIC_NAMES.get(metric, metric))
+    axes.set_title(metric_title(metric))
     # An em space stays one in HTML, where ordinary spaces would collapse.
     axes.set_xlabel(f"← reference better\u2003{rows[0].model} better →", fontsize=7.5)
     described = "; ".join(f"{d.reference} {_range_text(d)}" for d in rows)
     name = f"differences-{metric.replace('_', '-')}"
-    return to_svg(figure, name, f"{METRIC_NAMES.get(metric, metric)}: {described}.")
+    return to_svg(figure, name, f"{metric_title(metric)}: {described}.")
 
 
 def _draw_difference(axes: Axes, position: int, row: PairedDifference) -> None:
@@ -173,8 +169,8 @@ def plot_calibration(bins: Sequence[CalibrationBin], year: int) -> str | None:
     axes.set_title(f"Year {year}")
     axes.set_xlabel("Predicted probability")
     axes.set_ylabel("Observed (Kaplan-Meier)")
-    axes.text(0.96, 0.05, "too gloomy", ha="right", color=MUTED, fontsize=7.5)
-    axes.text(0.04, 0.91, "too hopeful", ha="left", color=MUTED, fontsize=7.5)
+    axes.text(0.96, 0.05, "risk overestimated", ha="right", color=MUTED, fontsize=7.5)
+    axes.text(0.04, 0.91, "risk underestimated", ha="left", color=MUTED, fontsize=7.5)
     described = f"Calibration at year {year}: {len(known)} groups of patients."
     return to_svg(figure, f"calibration-{year}", described)
 
@@ -191,7 +187,7 @@ def plot_risk_groups(
     styles = _group_styles(len(groups))
     ends = []
     for group, (colour, dash) in zip(groups, styles, strict=True):
-        years = np.asarray(group.time_months) / 12
+        years = np.asarray(group.time_months) / MONTHS_PER_YEAR
         axes.step(years, group.survival, dash, where="post", color=colour, lw=1.7)
         _fill_interval(axes, group, colour)
         ends.append((float(years[-1]), group.survival[-1], group.label, colour))
@@ -226,15 +222,21 @@ def _draw_at_risk(
     for row, (group, (colour, _)) in enumerate(zip(groups, styles, strict=True)):
         axes.get_yticklabels()[row].set_color(colour)
         for months, at_risk in zip(group.times_at_risk, group.at_risk, strict=True):
-            if months / 12 <= limits[1]:
+            if months / MONTHS_PER_YEAR <= limits[1]:
                 text = count(at_risk, minimum_cell)
-                axes.text(months / 12, row, text, ha="center", va="center_baseline")
+                axes.text(
+                    months / MONTHS_PER_YEAR,
+                    row,
+                    text,
+                    ha="center",
+                    va="center_baseline",
+                )
 
 
 def _fill_interval(axes: Axes, group: GroupCurve, colour: str) -> None:
     """Shade the interval of a curve where the data determine it."""
     known = [
-        (months / 12, low, high)
+        (months / MONTHS_PER_YEAR, low, high)
         for months, low, high in zip(
             group.time_months, group.low, group.high, strict=True
         )

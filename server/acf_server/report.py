@@ -14,10 +14,15 @@ from markupsafe import Markup
 
 from acf_server import plots, report_numbers
 from acf_server.report_sections import (
+    describe_aggregation,
+    describe_fitted_on,
+    describe_groups,
     describe_limits,
+    describe_sites,
     describe_traffic,
     describe_training_patients,
     find_difference,
+    has_scans,
     shown_rounds,
 )
 from acf_server.risk_map_files import RiskMapPatient, read_risk_maps
@@ -32,10 +37,9 @@ from acf_server.run_files import (
     read_sites,
     read_verdict,
 )
-from acfnet_core.evaluation.verdict import Verdict
+from acfnet_core.evaluation.verdict import METRIC_NAMES, YEARS, Verdict
 from acfnet_core.files import write_atomically
 
-CALIBRATION_YEARS = (1, 3, 5)
 NUM_PATIENTS_SHOWN = 2
 
 
@@ -80,25 +84,28 @@ def read_content(run_folder: Path) -> ReportContent:
 
 def render_report(content: ReportContent) -> str:
     """Turn what is known of a run into the page."""
+    run, sites, verdict = content.run, content.sites, content.verdict
+    minimum_cell = run.minimum_cell
     return (
         _environment()
         .get_template("report.html.jinja")
         .render(
-            run=content.run,
-            sites=content.sites,
+            run=run,
+            sites=describe_sites(sites, minimum_cell),
+            has_imaging=has_scans(sites),
+            aggregation=describe_aggregation(run, sites),
             rounds=content.rounds,
             shown_rounds=shown_rounds(content.rounds),
-            verdict=content.verdict,
-            key_differences=find_difference(content.verdict),
+            verdict=verdict,
+            key_differences=find_difference(verdict),
+            fitted_on=describe_fitted_on(verdict, sites, minimum_cell),
+            risk_groups=describe_groups(verdict, minimum_cell),
             risk_maps=content.risk_maps,
             figures=_draw_figures(content),
-            training_patients=describe_training_patients(
-                content.sites, content.run.minimum_cell
-            ),
-            traffic=describe_traffic(content.run, content.sites, content.rounds),
-            limits_of_run=describe_limits(content.run, content.sites, content.verdict),
-            metric_names=plots.METRIC_NAMES,
-            calibration_years=CALIBRATION_YEARS,
+            training_patients=describe_training_patients(sites, minimum_cell),
+            traffic=describe_traffic(run, sites, content.rounds),
+            limits_of_run=describe_limits(run, sites, verdict),
+            calibration_years=YEARS,
         )
     )
 
@@ -133,12 +140,12 @@ def _draw_verdict(
     return {
         "differences": [
             plots.plot_differences(verdict.differences, metric)
-            for metric in plots.METRIC_NAMES
+            for metric in METRIC_NAMES
         ],
         "calibration": [
             plots.plot_calibration(score.calibration, year)
             for score in judged
-            for year in CALIBRATION_YEARS
+            for year in YEARS
         ],
         "risk_groups": [
             plots.plot_risk_groups(verdict.risk_groups, verdict.minimum_cell, endpoint)
@@ -158,15 +165,16 @@ def _environment() -> Environment:
     )
     for write in (
         report_numbers.count,
-        report_numbers.told,
         report_numbers.decimal,
         report_numbers.duration,
         report_numbers.estimate_and_range,
         report_numbers.limits,
+        report_numbers.metric_title,
         report_numbers.moment,
         report_numbers.probability,
         report_numbers.settings,
         report_numbers.size,
+        report_numbers.whole,
     ):
         environment.filters[write.__name__] = write
     return environment

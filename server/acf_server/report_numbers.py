@@ -7,28 +7,41 @@ from 1 to below the minimum cell is never written out.
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from acfnet_core.evaluation.verdict import Interval
+from acfnet_core.evaluation.verdict import METRIC_NAMES, Interval, Metric
+from acfnet_core.withholding import withhold
 
 UNDETERMINED = "not determined"
 UNKNOWN = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 
 
-def count(number: int | None, minimum_cell: int) -> str:
-    """Write a count of patients, or that it is below the minimum cell.
-
-    None is a count that was suppressed before it came here.
-    """
-    if number is None or 0 < number < minimum_cell:
-        return f"<{minimum_cell}"
+def whole(number: int) -> str:
+    """Write a whole number, its thousands apart."""
     return f"{number:,}".replace(",", "\u202f")
 
 
-def told(number: int | None, minimum_cell: int) -> str:
-    """Write a count that a site told, or that it withheld it."""
-    if number is None or 0 < number < minimum_cell:
-        return "withheld"
-    return count(number, minimum_cell)
+def count(number: int | None, minimum_cell: int) -> str:
+    """Write a count of patients, or that it is below the minimum cell.
+
+    None is a count that was withheld before it came here.
+    """
+    shown = None if number is None else withhold(number, minimum=minimum_cell)
+    return f"<{minimum_cell}" if shown is None else whole(shown)
+
+
+def told(number: int | None) -> str:
+    """Write a count that a site told, or that it is withheld."""
+    return "withheld" if number is None else whole(number)
+
+
+def metric_title(metric: Metric) -> str:
+    """Write a metric's name as a heading.
+
+    >>> metric_title("integrated_brier")
+    'Integrated Brier score'
+    """
+    name = METRIC_NAMES[metric].removeprefix("the ")
+    return name[:1].upper() + name[1:]
 
 
 def decimal(value: float | None, digits: int = 3, *, signed: bool = False) -> str:

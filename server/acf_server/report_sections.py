@@ -7,22 +7,42 @@ only places them.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from acf_server.report_numbers import count, size
+from acf_server.report_numbers import count, size, told, whole
 from acf_server.run_files import RoundRecord, RunRecord, SiteRecord
 from acfnet_core.errors import CATALOGUE
+from acfnet_core.evaluation.headline import clinical_reference
 from acfnet_core.evaluation.verdict import PairedDifference, Verdict
+from acfnet_core.withholding import withhold, withhold_part
 
 MOST_ROUNDS_SHOWN = 24
-HEADLINE_REFERENCE = "cox"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteRow:
+    """One site of the sites table, its counts as they may be printed."""
+
+    name: str
+    patients: str
+    events: str
+    with_scans: str
+    scans: str
+    rounds_answered: int
+    rounds_failed: dict[str, int]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeftRow:
-    """One kind of thing that crossed a site's border, and how much of it."""
+    """One kind of thing that crossed a site's border, and how much of it.
+
+    Attributes:
+        fields: Those of `RoundReply` that it stands for; none where it is no part of
+            one.
+    """
 
     what: str
     content: str
     amount: str
+    fields: tuple[str, ...] = ()
 
 
 def shown_rounds(rounds: Sequence[RoundRecord]) -> list[RoundRecord]:
@@ -39,15 +59,14 @@ def shown_rounds(rounds: Sequence[RoundRecord]) -> list[RoundRecord]:
 
 
 def find_difference(verdict: Verdict | None) -> list[PairedDifference]:
-    """Find the judged model's differences to ridge Cox, which the headline box shows.
+    """Find the judged model's differences to the reference of the headline.
 
-    A run without ridge Cox shows the differences to its first reference.
+    A verdict without a clinical baseline shows the differences to its first reference.
     """
     if verdict is None or not verdict.differences:
         return []
     references = [row.reference for row in verdict.differences]
-    named = [name for name in references if HEADLINE_REFERENCE in name.lower()]
-    reference = (named or references)[0]
+    reference = clinical_reference(references) or references[0]
     return [
         row
         for row in verdict.differences
@@ -56,21 +75,74 @@ def find_difference(verdict: Verdict | None) -> list[PairedDifference]:
     ]
 
 
+def describe_sites(sites: Sequence[SiteRecord], minimum_cell: int) -> list[SiteRow]:
+    """Write the rows of the sites table; what points at few patients is withheld."""
+    return [_describe_site(site, minimum_cell) for site in sites]
+
+
+def has_scans(sites: Sequence[SiteRecord]) -> bool:
+    """Tell whether scans may have been used: not every site that tells says 0."""
+    told_counts = [site.num_scans for site in sites if site.num_patients is not None]
+    return not told_counts or any(number != 0 for number in told_counts)
+
+
 def describe_training_patients(sites: Sequence[SiteRecord], minimum_cell: int) -> str:
     """Say how many patients the sites train on, without giving a small site away.
 
-    The sum of all sites less the known ones would be the count that is suppressed, so
+    The sum of all sites less the known ones would be the count that is withheld, so
     then only the known ones are summed.
     """
-    known = [
-        site.num_patients
-        for site in sites
-        if site.num_patients is not None and site.num_patients >= minimum_cell
-    ]
+    known = _known_patients(sites, minimum_cell)
     if not known:
         return f"{len(sites)} sites with {count(None, minimum_cell)} patients each"
     at_least = "" if len(known) == len(sites) else "at least "
-    return f"{at_least}{count(sum(known), minimum_cell)} patients"
+    return f"{at_least}{whole(sum(known))} patients"
+
+
+def describe_fitted_on(
+    verdict: Verdict | None, sites: Sequence[SiteRecord], minimum_cell: int
+) -> str:
+    """Say on whom the baselines were fitted; nothing when the verdict does not know.
+
+    The number is left out beside a withheld site: less the others it would be its own.
+    """
+    if verdict is None or verdict.num_training_patients is None:
+        return ""
+    text = "The baselines were fitted on patients whose tables the coordinator holds"
+    if len(_known_patients(sites, minimum_cell)) < len(sites):
+        return f"{text}."
+    return f"{text} (n = {count(verdict.num_training_patients, minimum_cell)})."
+
+
+def describe_groups(verdict: Verdict | None, minimum_cell: int) -> str:
+    """List the risk groups with their patients and, if all may be told, events.
+
+    One withheld number of events could be had from the total and the others.
+    """
+    groups = [] if verdict is None else verdict.risk_groups
+    events = [
+        withhold_part(group.num_events, of=group.num_patients, minimum=minimum_cell)
+        for group in groups
+    ]
+    texts = []
+    for group, number in zip(groups, events, strict=True):
+        shown = "" if None in events else f" ({number} events)"
+        texts.append(
+            f"{group.label} n = {count(group.num_patients, minimum_cell)}{shown}"
+        )
+    return ", ".join(texts)
+
+
+def describe_aggregation(run: RunRecord, sites: Sequence[SiteRecord]) -> str:
+    """Say how the sites' parameters became one model."""
+    share = run.strategy.max_share
+    text = "mean of the sites' parameters by patients"
+    if share == 1:
+        return text
+    text += f", no site above {100 * share:g} %"
+    # A cap below an equal share cannot hold: it ends in equal shares.
+    is_equal = len(sites) > 1 and share * len(sites) <= 1
+    return f"{text}: at {len(sites)} sites all weigh the same" if is_equal else text
 
 
 def describe_traffic(
@@ -80,29 +152,14 @@ def describe_traffic(
     received = sum(record.bytes_received for record in rounds)
     sent = sum(record.bytes_sent for record in rounds)
     answers = sum(site.rounds_answered for site in sites)
-    smallest = count(None, run.minimum_cell)
     return [
         LeftRow(
             what="Arrays",
-            content=f"the model's parameters after the site's training{_number(run)}, "
-            "with their hash and the site's signature",
+            content="the model's parameters after the site's training "
+            f"({whole(run.num_parameters)} numbers)",
             amount=f"{answers} answers, {size(received)} in all",
         ),
-        LeftRow(
-            what="Counts",
-            content="patients, events, patients with scans and scans; one below "
-            f"{run.minimum_cell} is left out and stands here as {smallest}. Patients "
-            "and steps of the training, in full: a site with fewer than "
-            f"{run.minimum_cell} patients does not train",
-            amount="6 numbers an answer",
-        ),
-        LeftRow(
-            what="Metrics",
-            content="mean loss and Harrell's C of the global model on the site's "
-            "patients with the patients and events behind them, the loss in training, "
-            "and seconds taken",
-            amount="6 numbers an answer",
-        ),
+        *_describe_reply(run),
         LeftRow(
             what="Codes",
             content="constant words for what went wrong, never the text of an error",
@@ -110,10 +167,60 @@ def describe_traffic(
         ),
         LeftRow(
             what="To the sites",
-            content="the global model's parameters and the settings of training",
+            content="the global model's parameters, the settings of model, loss and "
+            "training, the seed, the run's name, the round, and hashes of the contract "
+            "and the parameters",
             amount=f"{size(sent)} in all",
         ),
     ]
+
+
+def _describe_reply(run: RunRecord) -> list[LeftRow]:
+    """List every field of a site's answer."""
+    cell = run.minimum_cell
+    return [
+        LeftRow(
+            what="Counts",
+            content="patients, events, patients with scans and scans; one that points "
+            f"at fewer than {cell} patients is withheld",
+            amount="4 numbers an answer",
+            fields=("counts",),
+        ),
+        LeftRow(
+            what="Training",
+            content="the number of patients, in full: a site with fewer than "
+            f"{cell} takes no part. The number of steps and the seconds taken",
+            amount="3 numbers an answer",
+            fields=("num_examples", "num_steps", "seconds"),
+        ),
+        LeftRow(
+            what="Metrics",
+            content="mean loss and Harrell's C of the global model on the site's "
+            "patients, with the patients and events behind them; C is withheld below "
+            f"{cell} patients with or {cell} without the event",
+            amount="4 numbers an answer",
+            fields=("metrics",),
+        ),
+        LeftRow(
+            what="Labels",
+            content="the form of the message, the names of site and run, the round, "
+            "hashes of the parameters before and after training, and the site's "
+            "signature",
+            amount="one of each an answer",
+            fields=_LABELS,
+        ),
+    ]
+
+
+_LABELS = (
+    "format_version",
+    "site",
+    "run",
+    "round",
+    "base_sha256",
+    "parameters_sha256",
+    "signature",
+)
 
 
 def describe_limits(
@@ -148,10 +255,34 @@ _ORIGIN_LIMITS = {
 }
 
 
-def _number(run: RunRecord) -> str:
-    """Say how many parameters the model has, when the run recorded it."""
-    number = run.model.get("num_parameters")
-    return f" ({number:,} numbers)" if isinstance(number, int) else ""
+def _describe_site(site: SiteRecord, minimum_cell: int) -> SiteRow:
+    patients, with_scans = site.num_patients, site.num_with_scans
+    if patients is not None:
+        patients = withhold(patients, minimum=minimum_cell)
+    with_scans = _part(with_scans, patients, minimum_cell)
+    return SiteRow(
+        name=site.name,
+        patients=told(patients),
+        events=told(_part(site.num_events, patients, minimum_cell)),
+        with_scans=told(with_scans),
+        scans=told(None if with_scans is None else site.num_scans),
+        rounds_answered=site.rounds_answered,
+        rounds_failed=site.rounds_failed,
+    )
+
+
+def _part(number: int | None, whole_of: int | None, minimum_cell: int) -> int | None:
+    """Return a part of a site's patients if both may be told."""
+    if number is None or whole_of is None:
+        return None
+    return withhold_part(number, of=whole_of, minimum=minimum_cell)
+
+
+def _known_patients(sites: Sequence[SiteRecord], minimum_cell: int) -> list[int]:
+    """Return the patients of the sites whose number may be told."""
+    numbers = [site.num_patients for site in sites if site.num_patients is not None]
+    known = [withhold(number, minimum=minimum_cell) for number in numbers]
+    return [number for number in known if number is not None]
 
 
 def _codes(sites: Sequence[SiteRecord]) -> str:

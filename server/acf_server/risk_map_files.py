@@ -26,7 +26,8 @@ class RiskMapPatient:
         title: A name that is none, such as "held-out patient 1".
         years: The years after resection that the maps are for, one for each map.
         ct_hu: CT in Hounsfield units, `[depth height width]`; values outside the
-            model's window may have been clipped.
+            window may have been clipped.
+        window_hu: The lowest and the highest Hounsfield unit that the model sees.
         liver: 1 inside the liver, 0 elsewhere, `[depth height width]`.
         tumour: 1 inside a tumour, 0 elsewhere, `[depth height width]`.
         maps: Contribution of each place to the image logit of a year,
@@ -35,12 +36,13 @@ class RiskMapPatient:
             of each time bin, ` [bin]`; every year has the same number of bins.
 
     Raises:
-        ValueError: The shapes do not fit each other.
+        ValueError: The shapes do not fit each other, or the window is empty.
     """
 
     title: str
     years: tuple[int, ...]
     ct_hu: NDArray[np.float32]
+    window_hu: tuple[float, float]
     liver: NDArray[np.uint8]
     tumour: NDArray[np.uint8]
     maps: NDArray[np.float32]
@@ -48,6 +50,8 @@ class RiskMapPatient:
 
     def __post_init__(self) -> None:
         """Hold the shapes together."""
+        if not self.window_hu[0] < self.window_hu[1]:
+            raise ValueError(f"window_hu {self.window_hu} does not rise")
         grid = self.ct_hu.shape
         fits = (
             len(grid) == 3
@@ -84,7 +88,11 @@ def write_risk_map(path: Path, patient: RiskMapPatient) -> Path:
         "maps": np.ascontiguousarray(patient.maps, dtype=np.float32),
         "survival": np.ascontiguousarray(patient.survival, dtype=np.float32),
     }
-    metadata = {"title": patient.title, "years": json.dumps(patient.years)}
+    metadata = {
+        "title": patient.title,
+        "years": json.dumps(patient.years),
+        "window_hu": json.dumps(patient.window_hu),
+    }
     write_atomically(path, save(tensors, metadata=metadata))
     return path
 
@@ -104,10 +112,12 @@ def _read_risk_map(path: Path) -> RiskMapPatient:
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
+            low, high = json.loads(metadata["window_hu"])
             return RiskMapPatient(
                 title=metadata["title"],
                 years=tuple(int(year) for year in json.loads(metadata["years"])),
                 ct_hu=file.get_tensor("ct"),
+                window_hu=(float(low), float(high)),
                 liver=file.get_tensor("liver"),
                 tumour=file.get_tensor("tumour"),
                 maps=file.get_tensor("maps"),

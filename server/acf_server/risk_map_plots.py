@@ -24,8 +24,6 @@ from acf_server.risk_map_files import RiskMapPatient
 
 SHOWN_YEARS = (1, 2, 3, 5, 8)
 NUM_SLICES = 4
-# The model sees 5 to 185 HU and nothing beyond, so a reader is shown the same.
-CT_WINDOW_HU = (5.0, 185.0)
 LARGEST_OPACITY = 0.75
 SCALE_QUANTILE = 0.995
 
@@ -79,7 +77,10 @@ def choose_slices(patient: RiskMapPatient) -> list[int]:
 
 
 def overlay_map(
-    ct_hu: NDArray[np.float32], values: NDArray[np.float32], scale: float
+    ct_hu: NDArray[np.float32],
+    values: NDArray[np.float32],
+    scale: float,
+    window_hu: tuple[float, float],
 ) -> NDArray[np.float64]:
     """Blend a slice of a map over its CT slice.
 
@@ -87,11 +88,12 @@ def overlay_map(
         ct_hu: ` [height width]`.
         values: ` [height width]`; above 0 raises the hazard.
         scale: The value that is shown at the largest opacity.
+        window_hu: Shown from black to white: what the model sees, and no more.
 
     Returns:
         Red, green and blue between 0 and 1, `[height width 3]`.
     """
-    low, high = CT_WINDOW_HU
+    low, high = window_hu
     grey = np.clip((np.asarray(ct_hu, dtype=np.float64) - low) / (high - low), 0, 1)
     strength = np.clip(np.abs(values) / scale, 0, 1) * LARGEST_OPACITY
     raises = (np.asarray(values) > 0)[..., None]
@@ -110,7 +112,7 @@ def _draw_slice(
     """Draw one slice with the contours; without a year the CT alone."""
     ct_hu = patient.ct_hu[depth]
     values = np.zeros_like(ct_hu) if year is None else patient.maps[year, depth]
-    picture = overlay_map(ct_hu, values, scale)
+    picture = overlay_map(ct_hu, values, scale, patient.window_hu)
     # Without interpolation the picture is embedded at its own, small, size.
     axes.imshow((picture * 255).round().astype(np.uint8), interpolation="none")
     for mask, colour, width in (

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from numpy import float32
 from numpy.linalg import norm
 from numpy.typing import NDArray
@@ -26,7 +24,7 @@ from acf_server.run_events import (
     SiteFailed,
 )
 from acf_server.run_plan import RunPlan
-from acfnet_core.errors import AcfnetError, IdentityError, ProtocolError
+from acfnet_core.errors import AcfnetError, ProtocolError
 from acfnet_core.federation.admission import (
     AdmissionRules,
     AdmittedUpdate,
@@ -39,6 +37,7 @@ from acfnet_core.federation.checkpoint import load_checkpoint, save_checkpoint
 from acfnet_core.federation.messages import (
     RoundReply,
     RoundRequest,
+    claim_about,
     parse_failure,
     parse_reply,
 )
@@ -50,7 +49,8 @@ from acfnet_core.federation.parameters import (
     unflatten,
 )
 from acfnet_core.federation.release import RELEASE_FOLDER, save_release
-from acfnet_core.identity.envelope import UpdateClaim, verify_update
+from acfnet_core.identity.envelope import verify_update
+from acfnet_core.identity.keys import load_public_key
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +99,9 @@ class RoundLoop:
 
     def __post_init__(self) -> None:
         self.book = RoundBook(self.run_folder, [s.name for s in self.plan.sites])
-        self._keys = {s.name: _public_key(s.public_key_pem) for s in self.plan.sites}
+        self._keys = {
+            s.name: load_public_key(s.public_key_pem) for s in self.plan.sites
+        }
 
     def run(self) -> None:
         """Train for all rounds, release the last model and have the sites judge it.
@@ -133,8 +135,15 @@ class RoundLoop:
             model=self.plan.model,
             contract_sha256=self.plan.contract_sha256,
         )
-        # Last, so that sites that leave now do not cost the trained model.
-        self._round(self.plan.rounds + 1, base, layout.sha256())
+        self._judge_last(base, layout.sha256())
+
+    def _judge_last(self, base: FlatParameters, layout_sha256: str) -> None:
+        """Have the sites judge the trained model; it is trained without that too."""
+        try:
+            self._round(self.plan.rounds + 1, base, layout_sha256)
+        except ProtocolError as error:
+            logger.warning("The last model was not judged: %s", error.message)
+            self.book.note_judgement(self.plan.rounds, [])
 
     def _round(
         self, round_number: int, base: FlatParameters, layout_sha256: str
@@ -206,12 +215,10 @@ class RoundLoop:
             return None
         reply = parse_reply(raw.reply)
         check_reply(reply, request, site=raw.site)
-        claim = UpdateClaim(
-            run=request.run,
+        claim = claim_about(
+            request,
             site=raw.site,
-            round=request.round,
-            base_sha256=request.base_sha256,
-            parameters_sha256=reply.parameters_sha256 or request.base_sha256,
+            parameters_sha256=reply.parameters_sha256,
             num_examples=reply.num_examples,
         )
         verify_update(self._keys[raw.site], claim, _decode(reply.signature, raw.site))
@@ -236,17 +243,6 @@ class RoundLoop:
             self.announce(SiteFailed.model_validate({**where, "code": code}))
 
 
-def _public_key(pem: str) -> ec.EllipticCurvePublicKey:
-    key = load_pem_public_key(pem.encode())
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise IdentityError(
-            "identity.certificate_invalid",
-            "A site's registered key is not an elliptic-curve key.",
-            remedy="Invite and approve the site again.",
-        )
-    return key
-
-
 def _failure_code(raw: RawAnswer) -> str:
     """Return why there is no reply; what cannot be read has a code as well."""
     if raw.code is not None:
@@ -269,6 +265,6 @@ def _too_few(round_number: int, found: int, minimum: int) -> ProtocolError:
         "protocol.too_few_sites",
         f"Round {round_number}: {found} sites gave an update that could be used; "
         f"the run needs {minimum}.",
-        remedy="Mend the sites named above and start the run again, or lower "
-        "run.minimum_sites.",
+        remedy="See in the Sites table of the run's report which sites failed and why; "
+        "mend that and start a new run, or lower run.minimum_sites.",
     )

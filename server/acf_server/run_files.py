@@ -1,5 +1,6 @@
 """The files of a run's folder: what the coordinator writes and the report reads.
 
+    contract.toml     DataContract  the contract that the run was started under
     run.json          RunRecord     what was asked, of whom, with which software
     sites.json        SiteRecords   who took part, with counts above the minimum cell
     rounds.json       RoundRecords  what each round gave and cost
@@ -10,6 +11,7 @@ A count below the contract's minimum cell is None here: the number was never sen
 was dropped on arrival, so no later reader can print it.
 """
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -25,6 +27,7 @@ from pydantic import (
     ValidationError,
 )
 
+from acf_server.run_plan import StrategySettings
 from acfnet_core.errors import ConfigError, MachineError
 from acfnet_core.evaluation.verdict import Verdict
 from acfnet_core.files import write_atomically
@@ -32,6 +35,7 @@ from acfnet_core.files import write_atomically
 RUN_FILE = "run.json"
 SITES_FILE = "sites.json"
 ROUNDS_FILE = "rounds.json"
+CONTRACT_FILE = "contract.toml"
 EVALUATION_FILE = "evaluation.json"
 RISK_MAPS_FOLDER = "risk_maps"
 REPORT_FILE = "report.html"
@@ -66,8 +70,9 @@ class RunRecord(_Record):
     rounds: PositiveInt
     seed: int
     model: dict[str, JsonValue]
+    num_parameters: PositiveInt
     training: dict[str, JsonValue]
-    strategy: dict[str, JsonValue]
+    strategy: StrategySettings
     contract_name: str
     contract_sha256: str
     features: list[str]
@@ -162,6 +167,13 @@ def read_run(run_folder: Path) -> RunRecord:
             remedy="Give the folder that `acf-server run list` names for the run.",
         )
     return _read_record(path, RunRecord)
+
+
+def end_run(run_folder: Path, status: RunStatus) -> None:
+    """Write into a run's record how and when it ended."""
+    ended = {"status": status, "finished_utc": datetime.now(UTC)}
+    record = read_run(run_folder).model_copy(update=ended)
+    write_record(run_folder / RUN_FILE, record)
 
 
 def read_sites(run_folder: Path) -> list[SiteRecord]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -11,17 +11,26 @@ from acf_server.control import Control
 from acf_server.coordinator import Coordinator
 from acf_server.run_config import RunConfig, resolve_plan
 from acf_server.run_events import RunEvent, RunFailed, RunFinished, follow_events
-from acf_server.run_files import RUN_FILE, RunRecord, read_run, write_record
+from acf_server.run_files import (
+    CONTRACT_FILE,
+    RUN_FILE,
+    RunRecord,
+    end_run,
+    read_run,
+    write_record,
+)
 from acf_server.run_plan import RunPlan, write_plan
-from acf_server.superlink import flower_server
+from acf_server.superlink import flower_server, require_running
 from acfnet_core import __version__
 from acfnet_core.cohort.contract import DataContract, load_contract
-from acfnet_core.errors import ConfigError, ProtocolError
+from acfnet_core.cohort.contract_toml import contract_to_toml
+from acfnet_core.errors import ConfigError, ProtocolError, restore_error
 from acfnet_core.federation.bundle import bundle_folder
 from acfnet_core.federation.checkpoint import save_checkpoint
-from acfnet_core.files import make_folder
+from acfnet_core.files import make_folder, write_atomically
 from acfnet_core.model.config import AcfNetConfig
 from acfnet_core.model.network import build_model
+from acfnet_core.model.parameter_counts import num_parameters
 from acfnet_core.training.site_round import model_arrays
 
 PACKAGES = ("flwr", "torch", "numpy", "pydicom", "highdicom", "SimpleITK")
@@ -35,6 +44,7 @@ def create_run(coordinator: Coordinator, config: RunConfig) -> Path:
         ConfigError: A section has faults, or a run of this name exists
             (`config.run_exists`).
         IdentityError: A site is not registered, or not approved yet.
+        MachineError: The server is not running.
     """
     run = config.run
     contract = load_contract(coordinator.contract_path)
@@ -47,7 +57,10 @@ def create_run(coordinator: Coordinator, config: RunConfig) -> Path:
             f"{run_folder}: a run of the name {run.name!r} exists.",
             remedy="Give the new run another name in run.toml.",
         )
+    # Nothing is written for a run that cannot begin: its name stays free.
+    require_running(coordinator)
     make_folder(run_folder)
+    write_atomically(run_folder / CONTRACT_FILE, contract_to_toml(contract).encode())
     model = build_model(AcfNetConfig.model_validate(plan.model), seed=run.seed)
     save_checkpoint(
         run_folder,
@@ -57,12 +70,23 @@ def create_run(coordinator: Coordinator, config: RunConfig) -> Path:
         contributors={},
     )
     write_plan(run_folder, plan)
-    write_record(run_folder / RUN_FILE, _record(config, plan, contract))
+    record = _record(config, plan, contract, num_parameters(model))
+    write_record(run_folder / RUN_FILE, record)
     return run_folder
 
 
-def start_run(coordinator: Coordinator, run_folder: Path) -> Iterator[RunEvent]:
+def start_run(
+    coordinator: Coordinator,
+    run_folder: Path,
+    *,
+    check_alive: Callable[[], None] = lambda: None,
+) -> Iterator[RunEvent]:
     """Have Flower run the rounds of a run's folder; yield events until the end.
+
+    Args:
+        coordinator: The coordinator's folder; its server must be running.
+        run_folder: From `create_run`.
+        check_alive: Called while nothing happens; raises when the run cannot go on.
 
     Raises:
         MachineError: The server is not running.
@@ -70,13 +94,20 @@ def start_run(coordinator: Coordinator, run_folder: Path) -> Iterator[RunEvent]:
     """
     name = run_folder.name
     with Control(flower_server(coordinator)) as control:
-        flower_run = control.start_run(bundle_folder(), run_folder.resolve())
+        try:
+            flower_run = control.start_run(bundle_folder(), run_folder.resolve())
+        except ProtocolError:
+            end_run(run_folder, "failed")
+            raise
         coordinator.audit.append("run_started", run=name)
         last: RunEvent | None = None
+
+        def check() -> None:
+            check_alive()
+            control.check_run(flower_run)
+
         try:
-            for event in follow_events(
-                run_folder, check_alive=lambda: control.check_run(flower_run)
-            ):
+            for event in follow_events(run_folder, check_alive=check):
                 last = event
                 yield event
         finally:
@@ -84,6 +115,16 @@ def start_run(coordinator: Coordinator, run_folder: Path) -> Iterator[RunEvent]:
                 _abandon(control, flower_run, run_folder)
             completed = isinstance(last, RunFinished)
             coordinator.audit.append("run_ended", run=name, completed=completed)
+
+
+def require_finished(last: RunEvent | None) -> None:
+    """Raise if the last event of a run says that it failed.
+
+    Raises:
+        AcfnetError: The error that ended the run.
+    """
+    if isinstance(last, RunFailed):
+        raise restore_error(last.code, last.message, remedy=last.remedy)
 
 
 def find_run(coordinator: Coordinator, name: str) -> Path:
@@ -114,10 +155,8 @@ def _abandon(control: Control, flower_run: int, run_folder: Path) -> None:
     # Flower refuses to stop what has ended; the reason that brought us here counts.
     with contextlib.suppress(ProtocolError):
         control.stop_run(flower_run)
-    record = read_run(run_folder)
-    if record.status == "running":
-        ended = {"status": "stopped", "finished_utc": datetime.now(UTC)}
-        write_record(run_folder / RUN_FILE, record.model_copy(update=ended))
+    if read_run(run_folder).status == "running":
+        end_run(run_folder, "stopped")
 
 
 def _run_files(coordinator: Coordinator) -> Iterator[Path]:
@@ -133,7 +172,9 @@ def _public_keys(coordinator: Coordinator, names: tuple[str, ...]) -> dict[str, 
     return keys
 
 
-def _record(config: RunConfig, plan: RunPlan, contract: DataContract) -> RunRecord:
+def _record(
+    config: RunConfig, plan: RunPlan, contract: DataContract, num_parameters: int
+) -> RunRecord:
     run = config.run
     return RunRecord(
         name=run.name,
@@ -145,8 +186,9 @@ def _record(config: RunConfig, plan: RunPlan, contract: DataContract) -> RunReco
         rounds=run.rounds,
         seed=run.seed,
         model=plan.model,
+        num_parameters=num_parameters,
         training={**plan.training, "loss": plan.loss},
-        strategy=plan.strategy.model_dump(mode="json"),
+        strategy=plan.strategy,
         contract_name=f"{contract.name} version {contract.version}",
         contract_sha256=plan.contract_sha256,
         features=list(contract.features),

@@ -9,16 +9,25 @@ import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from acf_server.control import Control, FlowerServer, is_healthy
 from acf_server.coordinator import Coordinator
+from acf_server.pki import is_renewal_due, renew_server_certificate
 from acfnet_core.errors import MachineError
-from acfnet_core.files import PRIVATE_MODE, make_folder, write_atomically
+from acfnet_core.files import (
+    PRIVATE_MODE,
+    held_lock,
+    make_folder,
+    write_atomically,
+)
 from acfnet_core.flower_environment import flower_environment, flower_program
+from acfnet_core.identity.names import split_address
 from acfnet_core.processes import Child, start_child, stop_children, wait_until
 
 START_TIMEOUT_S = 120.0
+LOCK_NAME = "running.lock"
 
 
 def flower_server(coordinator: Coordinator) -> FlowerServer:
@@ -36,21 +45,46 @@ def running_server(coordinator: Coordinator) -> Iterator[list[Child]]:
     Sites that were approved are registered with Flower before the block is entered.
 
     Raises:
-        MachineError: The port is taken (`machine.port_in_use`), or a process died or
-            did not become ready.
+        MachineError: The server runs already, the port is taken
+            (`machine.port_in_use`), or a process died or did not become ready.
     """
     server = flower_server(coordinator)
-    check_port_is_free(coordinator.config.listen_host, server.port)
-    children = [_start_superlink(coordinator)]
-    try:
-        wait_until(
-            lambda: is_healthy(server), children=children, timeout_s=START_TIMEOUT_S
-        )
-        children.append(_start_superexec(coordinator, server))
-        register_approved_sites(coordinator)
-        yield children
-    finally:
-        stop_children(children)
+    children: list[Child] = []
+    with held_lock(coordinator.folder / LOCK_NAME, what="this server"):
+        check_port_is_free(coordinator.config.listen_host, server.port)
+        if renew_server_certificate_if_due(coordinator):
+            coordinator.audit.append("server_certificate_renewed")
+        try:
+            children.append(_start_superlink(coordinator))
+            wait_until(
+                lambda: is_healthy(server), children=children, timeout_s=START_TIMEOUT_S
+            )
+            children.append(_start_superexec(coordinator, server))
+            register_approved_sites(coordinator)
+            yield children
+        finally:
+            stop_children(children)
+
+
+def renew_server_certificate_if_due(coordinator: Coordinator) -> bool:
+    """Replace the server's certificate when two thirds of its life are over.
+
+    Returns:
+        Whether it was replaced.
+
+    Raises:
+        IdentityError: The certificate or the issuing authority is missing or expired.
+    """
+    now = datetime.now(UTC)
+    if not is_renewal_due(coordinator.pki, now=now):
+        return False
+    renew_server_certificate(
+        coordinator.pki,
+        consortium=coordinator.config.consortium,
+        hosts=[split_address(coordinator.config.address)[0]],
+        now=now,
+    )
+    return True
 
 
 def register_approved_sites(coordinator: Coordinator) -> None:
@@ -72,12 +106,20 @@ def register_approved_sites(coordinator: Coordinator) -> None:
             coordinator.registry.set_node_id(site.name, str(node_id))
 
 
-def register_if_running(coordinator: Coordinator) -> bool:
+def register_if_running(coordinator: Coordinator) -> None:
     """Register approved sites at once if the server runs; `start` does it otherwise."""
-    if not is_healthy(flower_server(coordinator)):
-        return False
-    register_approved_sites(coordinator)
-    return True
+    if is_healthy(flower_server(coordinator)):
+        register_approved_sites(coordinator)
+
+
+def require_running(coordinator: Coordinator) -> None:
+    """Raise if the server does not run.
+
+    Raises:
+        MachineError: `machine.server_not_running`.
+    """
+    with Control(flower_server(coordinator)):
+        pass
 
 
 def free_loopback_port() -> int:

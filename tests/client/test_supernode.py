@@ -1,11 +1,15 @@
+import shutil
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from acf_client import supernode
 from acf_client.site import Site, initialise
-from acf_client.supernode import free_loopback_port, refuse_second_start, running_site
-from acf_client.trainer_link import listen
+from acf_client.supernode import LOCK_NAME, free_loopback_port, running_site
 from acfnet_core.errors import IdentityError, MachineError
+from acfnet_core.files import held_lock
 
 
 @pytest.fixture
@@ -19,27 +23,29 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     )
 
 
-def test_a_site_that_runs_is_not_started_again(site: Site) -> None:
-    site.make_socket_folder()
+def test_a_site_that_runs_is_not_started_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = SimpleNamespace(address="127.0.0.1:9092")
+    monkeypatch.setattr(supernode, "require_enrolment", lambda site: state)
+    monkeypatch.setattr(supernode, "load_contract", lambda path: None)
+    monkeypatch.setattr(supernode, "open_store", lambda folder, contract: None)
     with (
-        listen(site.trainer_socket),
-        pytest.raises(MachineError, match="running already") as caught,
+        held_lock(site.folder / LOCK_NAME, what="this site"),
+        pytest.raises(MachineError, match="this site is running already") as caught,
+        running_site(site),
     ):
-        refuse_second_start(site)
+        pass
     assert caught.value.code == "machine.already_running"
-    assert site.trainer_socket.exists()
+    assert not list(site.logs_folder.iterdir())
 
 
-def test_what_a_crash_left_behind_is_removed(site: Site) -> None:
-    site.make_socket_folder()
-    listen(site.trainer_socket).close()
-    assert site.trainer_socket.exists()
-    refuse_second_start(site)
-    assert not site.trainer_socket.exists()
-
-
-def test_a_site_that_never_ran_may_start(site: Site) -> None:
-    refuse_second_start(site)
+def test_the_node_finds_our_program_before_flowers(site: Site) -> None:
+    folder = supernode._write_programs(site.folder)
+    program = shutil.which("flwr-clientapp", path=str(folder))
+    assert program is not None
+    done = subprocess.run([program, "--help"], capture_output=True, text=True)
+    assert "clientapp_process.py" in done.stdout
 
 
 def test_a_site_that_is_not_enrolled_starts_nothing(site: Site) -> None:

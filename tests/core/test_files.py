@@ -13,7 +13,9 @@ from acfnet_core.files import (
     PRIVATE_FOLDER_MODE,
     PRIVATE_MODE,
     describe_os_error,
+    held_lock,
     make_folder,
+    refuse_strangers,
     write_atomically,
 )
 
@@ -166,5 +168,33 @@ def test_a_folder_that_cannot_be_written_is_reported(
 
 def test_a_description_names_the_path_the_reason_and_a_remedy() -> None:
     error = describe_os_error(OSError(errno.EROFS, "Read-only file system"), Path("/a"))
-    assert error.message == "/a: cannot be written (Read-only file system)."
+    assert error.message == "/a: cannot be used (Read-only file system)."
     assert error.remedy.startswith("Choose a folder")
+
+
+def test_a_lock_that_is_held_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "running.lock"
+    with (
+        held_lock(path, what="this site"),
+        pytest.raises(MachineError, match="this site is running already") as caught,
+        held_lock(path, what="this site"),
+    ):
+        pass
+    assert caught.value.code == "machine.already_running"
+
+
+def test_a_lock_is_free_again_after_its_block(tmp_path: Path) -> None:
+    path = tmp_path / "running.lock"
+    with held_lock(path, what="this site"):
+        pass
+    with held_lock(path, what="this site"):
+        assert stat.S_IMODE(path.stat().st_mode) == PRIVATE_MODE
+
+
+def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "ours").touch()
+    refuse_strangers(tmp_path, own_names=frozenset({"ours"}))
+    (tmp_path / "theirs").touch()
+    with pytest.raises(MachineError, match="holds 1 other") as caught:
+        refuse_strangers(tmp_path, own_names=frozenset({"ours"}))
+    assert caught.value.code == "machine.folder_not_empty"

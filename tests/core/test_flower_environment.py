@@ -48,7 +48,7 @@ def test_flowers_programs_are_found(name: str) -> None:
 def test_a_program_that_is_not_installed_is_reported() -> None:
     with pytest.raises(MachineError, match="flower-supernova") as caught:
         flower_program("flower-supernova")
-    assert caught.value.code == "machine.process_died"
+    assert caught.value.code == "machine.program_missing"
 
 
 def test_a_home_that_cannot_be_made_is_reported(tmp_path: Path) -> None:

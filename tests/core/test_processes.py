@@ -1,6 +1,7 @@
 import os
 import select
 import shutil
+import signal
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -9,9 +10,12 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
+from references.demo_runs import processes_naming
 
+from acfnet_core import processes
 from acfnet_core.errors import MachineError
 from acfnet_core.processes import (
+    OUTER_GRACE_S,
     Child,
     check_alive,
     is_ready,
@@ -216,3 +220,86 @@ def test_python_can_be_a_child(tmp_path: Path) -> None:
     )
     _wait_for_end(child)
     assert child.process.returncode == 5
+
+
+_NESTED = """
+import sys
+from pathlib import Path
+from acfnet_core.edge import end_on_signals
+from acfnet_core.processes import start_child, stop_children, watch
+end_on_signals()
+stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+stubborn += "open(%r, 'w'); print('Ready.', flush=True); time.sleep(60)"
+child = start_child("inner", [sys.executable, "-c", stubborn % sys.argv[1]],
+                    log_file=Path(sys.argv[2]))
+try:
+    while b"Ready." not in Path(sys.argv[2]).read_bytes():
+        pass
+    print("Ready.", flush=True)
+    watch([child])
+finally:
+    stop_children([child], grace_s=0.5)
+"""
+"""A program that starts one that will not end, and holds a pipe open."""
+
+
+def _start_nested(tmp_path: Path) -> Child:
+    script = tmp_path / "nested.py"
+    script.write_text(_NESTED)
+    arguments = [str(tmp_path / "pipe"), str(tmp_path / "inner.log")]
+    return start_child(
+        "outer",
+        [sys.executable, str(script), *arguments],
+        log_file=tmp_path / "outer.log",
+    )
+
+
+def test_a_stubborn_child_of_a_child_is_ended_too(tmp_path: Path) -> None:
+    with _pipe(tmp_path) as pipe:
+        outer = _start_nested(tmp_path)
+        wait_until(lambda: is_ready(outer), children=[outer], timeout_s=LONG_S)
+        stop_children([outer], grace_s=OUTER_GRACE_S)
+        assert _read(pipe) == b""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux's")
+def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    script = (
+        "import sys, time; from pathlib import Path;"
+        "from acfnet_core.processes import start_child;"
+        "start_child('inner', [sys.executable, '-c',"
+        " f'import time; open({sys.argv[1]!r}, \"w\"); time.sleep(60)'],"
+        " log_file=Path(sys.argv[2])); time.sleep(60)"
+    )
+    with _pipe(tmp_path) as pipe:
+        arguments = [str(tmp_path / "pipe"), str(tmp_path / "inner.log")]
+        outer = start_child(
+            "outer",
+            [sys.executable, "-c", script, *arguments],
+            log_file=tmp_path / "outer.log",
+        )
+        while len(processes_naming(str(tmp_path / "inner.log"))) < 1:
+            check_alive([outer])
+        while not processes_naming(f"open('{tmp_path / 'pipe'}'"):
+            check_alive([outer])
+        outer.process.kill()
+        outer.process.wait()
+        deadline = monotonic() + LONG_S
+        while processes_naming(f"open('{tmp_path / 'pipe'}'"):
+            assert monotonic() < deadline, "the child outlived its parent"
+        os.set_blocking(pipe, False)
+
+
+def test_a_second_ctrl_c_does_not_break_off_the_ending(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = start("trap '' TERM; sleep 60")
+
+    def press_again(seconds: float) -> None:
+        del seconds
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(processes, "sleep", press_again)
+    stop_children([child], grace_s=0.2)
+    assert child.has_ended
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

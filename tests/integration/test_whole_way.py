@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,7 +16,6 @@ from references.demo_runs import (
     DemoRun,
     demo_command,
     files_containing,
-    interrupt,
     play,
     processes_naming,
     write_planted_table,
@@ -41,11 +41,21 @@ SYNTHETIC_MARKS = (b"CRLM-SYN", b"SYNTHETIC^PATIENT")
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
+def consortium(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
+    """Three sites with images and one round: the default demo, smaller."""
+    folder = tmp_path_factory.mktemp("consortium") / "demo"
+    return play(folder, "--patients", "45", "--rounds", "1", "--seed", str(SEED))
+
+
+def play_one_site(folder: Path) -> DemoRun:
     """One site with images, one round of one step."""
-    folder = tmp_path_factory.mktemp("images") / "demo"
-    options = ("--sites", "1", "--patients", "24", "--rounds", "1")
+    options = ("--sites", "1", "--patients", "12", "--rounds", "1")
     return play(folder, *options, "--local-steps", "1", "--seed", str(SEED))
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
+    return play_one_site(tmp_path_factory.mktemp("images") / "demo")
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +119,7 @@ def test_one_federated_step_is_the_same_step_done_locally(images: DemoRun) -> No
         )
     local = model_arrays(model)
     assert len(steps) == 1
-    assert manifest.contributors == {"hospital-a": 24}
+    assert manifest.contributors == {"hospital-a": 12}
     assert sorted(local) == sorted(after)
     assert all((local[name] == after[name]).all() for name in local)
     assert any((before[name] != after[name]).any() for name in local)
@@ -172,10 +182,31 @@ def test_same_seed_gives_the_same_global_model(
     assert first.parameters(1) != first.parameters(2)
 
 
-def test_everything_that_the_demo_started_has_ended(
-    images: DemoRun, tables: tuple[DemoRun, DemoRun]
+def test_same_seed_gives_the_same_global_model_with_images(
+    images: DemoRun, tmp_path: Path
 ) -> None:
-    for run in (images, *tables):
+    again = play_one_site(tmp_path / "demo")
+    assert images.parameters(1) == again.parameters(1)
+
+
+def test_three_sites_with_missing_scans_train_one_model(consortium: DemoRun) -> None:
+    _, manifest = load_checkpoint(consortium.run_folder, 1)
+    sites = ("hospital-a", "hospital-b", "hospital-c")
+    assert manifest.contributors == dict(zip(sites, (20, 15, 10), strict=True))
+    numbers = {
+        len(patient.scans)
+        for site in sites
+        for patient in prepared_cohort(consortium, site).patients
+    }
+    assert {1, 2, 3} <= numbers
+    report = Path(consortium.answer["report"]).read_text(encoding="utf-8")
+    assert all(site in report for site in sites)
+
+
+def test_everything_that_the_demo_started_has_ended(
+    images: DemoRun, consortium: DemoRun, tables: tuple[DemoRun, DemoRun]
+) -> None:
+    for run in (images, consortium, *tables):
         assert processes_naming(str(run.folder)) == []
 
 
@@ -204,8 +235,14 @@ def test_a_second_demo_in_the_same_folder_is_refused(images: DemoRun) -> None:
     assert sorted(images.folder.rglob("*")) == before
 
 
-def test_ctrl_c_ends_everything_that_was_started(
-    planted: tuple[Path, Path], tmp_path: Path
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_ctrl_c_or_a_kill_ends_everything_that_was_started(
+    planted: tuple[Path, Path],
+    tmp_path: Path,
+    number: signal.Signals,
+    status: int,
 ) -> None:
     folder = tmp_path / "demo"
     log = tmp_path / "stderr.log"
@@ -225,9 +262,12 @@ def test_ctrl_c_ends_everything_that_was_started(
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.5)
         assert processes_naming(str(folder)) != []
-        interrupt(process)
-        assert process.wait(timeout=60) == 130, log.read_text()
-    assert processes_naming(str(folder)) == []
-    text = log.read_text()
-    assert "Stopped at stage 6 of 8" in text
-    assert "Logs:" in text
+        process.send_signal(number)
+        assert process.wait(timeout=60) == status, log.read_text()
+    deadline = time.monotonic() + 60
+    while processes_naming(str(folder)):
+        assert time.monotonic() < deadline, processes_naming(str(folder))
+        time.sleep(0.5)
+    if number == signal.SIGINT:
+        assert "Stopped at stage 6 of 8" in log.read_text()
+        assert "Logs:" in log.read_text()

@@ -54,7 +54,7 @@ def _draw_patient(
     failure = generator.exponential(30.0 * np.exp(-1.5 * clinical[0]))
     dropout = generator.uniform(6.0, 90.0)
     return PreparedPatient(
-        patient_key=key,
+        pseudonym=key,
         clinical=clinical.astype(np.float32),
         clinical_mask=known,
         time_months=float(min(failure, dropout)) + 0.5,

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -95,8 +94,3 @@ def files_containing(folder: Path, needle: bytes) -> list[str]:
         for path in folder.rglob("*")
         if path.is_file() and not path.is_symlink() and needle in path.read_bytes()
     )
-
-
-def interrupt(process: subprocess.Popen[str]) -> None:
-    """Do what Ctrl-C does."""
-    process.send_signal(signal.SIGINT)

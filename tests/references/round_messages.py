@@ -52,7 +52,6 @@ def make_reply(
             num_patients=40, num_events=22, num_with_scans=None, num_scans=None
         ),
         metrics=SiteMetrics(num_patients=40, num_events=22, loss=2.5, harrell_c=0.625),
-        train_loss=2.25,
         seconds=1.5,
         signature="AAAA",
     )

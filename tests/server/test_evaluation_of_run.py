@@ -14,7 +14,12 @@ from acf_server.evaluation import (
     outcomes_of,
 )
 from acf_server.risk_map_files import read_risk_maps
-from acf_server.run_files import RUN_FILE, read_verdict, write_record
+from acf_server.run_files import (
+    CONTRACT_FILE,
+    RUN_FILE,
+    read_verdict,
+    write_record,
+)
 from acfnet_core.cohort.contract import DataContract, shipped_contract
 from acfnet_core.cohort.contract_toml import contract_to_toml
 from acfnet_core.cohort.preparation_events import CohortFinished, PreparationEvent
@@ -37,6 +42,7 @@ def write_finished_run(folder: Path, contract: DataContract = CONTRACT) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     record = make_run(minimum_cell=10, features=list(contract.features))
     write_record(folder / RUN_FILE, record)
+    (folder / CONTRACT_FILE).write_text(contract_to_toml(contract))
     save_release(
         folder / RELEASE_FOLDER,
         model_arrays(build_model(config, seed=2)),
@@ -198,6 +204,7 @@ def test_the_patients_of_highest_and_lowest_risk_are_shown(with_images: Path) ->
 
 def test_a_risk_map_lies_on_the_grid_of_the_scan(with_images: Path) -> None:
     shown = read_risk_maps(with_images)[0]
+    assert shown.window_hu == (5.0, 185.0)
     assert shown.ct_hu.shape == (24, 48, 48)
     assert shown.maps.shape == (8, 24, 48, 48)
     assert shown.liver.any()

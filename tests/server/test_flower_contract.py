@@ -8,6 +8,8 @@ import argparse
 import hashlib
 import inspect
 import os
+import re
+import time
 import zipfile
 from collections.abc import Callable
 from io import BytesIO
@@ -41,12 +43,14 @@ from flwr.supercore.primitives.asymmetric import (
 from flwr.superlink.cli.flower_superlink import (
     _parse_args_run_superlink as superlink_parser,
 )
+from flwr.supernode import start_client_internal as node_loop
 from flwr.supernode.cli.flower_supernode import (
     _parse_args_run_supernode as supernode_parser,
 )
 
 import acf_client.supernode as supernode_module
 import acf_server.superlink as superlink_module
+from acf_client import supernode_process
 from acf_client.site import initialise as initialise_site
 from acf_server.app import RUN_FOLDER_KEY
 from acf_server.coordinator import Coordinator
@@ -126,16 +130,15 @@ def test_the_supernode_takes_our_options(
         tmp_path / "site", clinical_table=table, images=None, column_names={}
     )
     supernode_module._start_supernode(site, ADDRESS)
-    options = parse(supernode_parser, commands[0], "flower-supernode")
+    assert commands[0][1:3] == ["-m", "acf_client.supernode_process"]
+    options = supernode_parser().parse_args(commands[0][3:])
     assert options.superlink == ADDRESS
     assert options.auth_supernode_private_key == str(site.node_key_path)
     assert options.root_certificates == str(site.root_path)
     assert not options.insecure
 
 
-@pytest.mark.parametrize(
-    "name", ["flower-superlink", "flower-superexec", "flower-supernode"]
-)
+@pytest.mark.parametrize("name", ["flower-superlink", "flower-superexec"])
 def test_flowers_programs_are_installed_beside_ours(name: str) -> None:
     assert os.access(flower_program(name), os.X_OK)
 
@@ -154,6 +157,38 @@ def test_flower_still_knows_every_variable_that_we_set(tmp_path: Path) -> None:
     ours = [name for name in variables if name.startswith("FLWR_")]
     assert len(ours) == 5
     assert [name for name in ours if f'"{name}"' not in text] == []
+
+
+def test_the_supernodes_loop_uses_nothing_of_time_but_sleep() -> None:
+    path = SOURCE / "supernode" / "start_client_internal.py"
+    used = re.findall(r"\btime\.(\w+)\(", path.read_text(encoding="utf-8"))
+    assert "import time\n" in path.read_text(encoding="utf-8")
+    assert set(used) == {"sleep"}
+
+
+def test_the_supernode_polls_as_often_as_we_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(node_loop, "time", time)
+    supernode_process.poll_often()
+    quick = vars(node_loop)["time"]
+    quick.sleep(3)
+    quick.sleep(0.1)
+    assert slept == [supernode_process.SLOWEST_POLL_S, 0.1]
+
+
+def test_flowers_task_still_calls_what_we_replace() -> None:
+    path = SOURCE / "supernode" / "runtime" / "run_clientapp.py"
+    text = path.read_text(encoding="utf-8")
+    assert "install_from_fab(fab.content, skip_prompt=True)" in text
+    assert "Message(Error(code=e_code, reason=reason), reply_to=message)" in text
+
+
+def test_the_superexec_still_finds_flwr_clientapp_on_the_path() -> None:
+    folder = SOURCE / "supercore"
+    assert '"flwr-clientapp"' in (folder / "constant.py").read_text(encoding="utf-8")
 
 
 def test_the_supernode_still_logs_that_it_is_connected() -> None:

@@ -8,6 +8,7 @@ from cryptography import x509
 from acf_server.pki import (
     PkiPaths,
     create_pki,
+    is_renewal_due,
     issue_site_certificate,
     load_issuing,
     load_root_certificate,
@@ -123,3 +124,10 @@ def test_a_missing_certificate_is_reported(paths: PkiPaths) -> None:
     paths.issuing_certificate.unlink()
     with pytest.raises(IdentityError, match="issuing certificate cannot be read"):
         load_issuing(paths)
+
+
+@pytest.mark.parametrize(("days", "due"), [(0, False), (59, False), (61, True)])
+def test_renewal_is_due_after_two_thirds_of_ninety_days(
+    paths: PkiPaths, days: int, due: bool
+) -> None:
+    assert is_renewal_due(paths, now=NOW + timedelta(days=days)) is due

@@ -40,8 +40,9 @@ def test_calibration_of_a_year_nobody_reached_is_no_figure() -> None:
     assert plot_calibration([], 5) is None
 
 
-def test_unknown_metric_is_no_figure() -> None:
-    assert plot_differences(make_differences(), "accuracy") is None
+def test_metric_that_was_not_compared_is_no_figure() -> None:
+    others = [row for row in make_differences() if row.metric != "uno_c"]
+    assert plot_differences(others, "uno_c") is None
 
 
 def test_figure_has_words_for_who_cannot_see_it() -> None:
@@ -63,7 +64,7 @@ def test_at_risk_below_the_minimum_is_not_written() -> None:
 def test_map_that_lowers_is_blue_and_one_that_raises_is_red() -> None:
     values = np.array([[-1.0, 1.0, 0.0]], dtype=np.float32)
     grey = np.full((1, 3), 95.0, dtype=np.float32)
-    lowers, raises, calm = overlay_map(grey, values, 1.0)[0]
+    lowers, raises, calm = overlay_map(grey, values, 1.0, (5.0, 185.0))[0]
     assert lowers[2] > lowers[0]
     assert raises[0] > raises[2]
     assert calm == pytest.approx([0.5, 0.5, 0.5])

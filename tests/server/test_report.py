@@ -15,9 +15,16 @@ from references.run_folder import (
 )
 
 from acf_server.report import ReportContent, read_content, render_report, write_report
+from acf_server.report_sections import (
+    describe_aggregation,
+    describe_sites,
+    describe_traffic,
+    find_difference,
+)
 from acf_server.run_files import RUN_FILE, SiteRecord
 from acfnet_core.errors import ConfigError, MachineError
 from acfnet_core.evaluation.verdict import Interval
+from acfnet_core.federation.messages import RoundReply
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +234,7 @@ def test_count_below_the_minimum_is_never_written(content: ReportContent) -> Non
     row = re.search(r">hillside</th>(.*?)</tr>", page, re.DOTALL)
     assert row is not None
     cells = re.findall(r'<td class="number">(.*?)</td>', row.group(1))
-    assert cells[:4] == ["withheld", "withheld", "withheld", "12"]
+    assert cells[:4] == ["withheld"] * 4
 
 
 def test_total_does_not_give_a_suppressed_count_away(page: str) -> None:
@@ -281,7 +288,7 @@ def test_map_is_said_to_be_no_forecast(content: ReportContent) -> None:
 
 def test_run_without_scans_shows_no_scan_columns(content: ReportContent) -> None:
     sites = tuple(
-        site.model_copy(update={"num_scans": None, "num_with_scans": None})
+        site.model_copy(update={"num_scans": 0, "num_with_scans": 0})
         for site in content.sites
     )
     text = read_text(render_report(replace(content, sites=sites)))
@@ -338,3 +345,61 @@ def test_baselines_state_their_patients_when_no_site_is_small(
 ) -> None:
     page = render_report(replace(content, sites=content.sites[:2]))
     assert "whose tables the coordinator holds (n = 104)" in read_text(page)
+
+
+def test_every_field_of_an_answer_stands_in_what_left_the_sites(
+    content: ReportContent,
+) -> None:
+    rows = describe_traffic(content.run, content.sites, content.rounds)
+    assert sorted(field for row in rows for field in row.fields) == sorted(
+        RoundReply.model_fields
+    )
+
+
+def test_number_of_parameters_is_stated(page: str) -> None:
+    assert "training (103 482 numbers)" in read_text(page)
+
+
+@pytest.mark.parametrize(
+    ("max_share", "num_sites", "words"),
+    [
+        (0.5, 3, "by patients, no site above 50 %"),
+        (0.5, 2, "no site above 50 %: at 2 sites all weigh the same"),
+        (0.25, 3, "no site above 25 %: at 3 sites all weigh the same"),
+        (0.5, 1, "by patients, no site above 50 %"),
+        (1.0, 3, "mean of the sites' parameters by patients"),
+    ],
+)
+def test_aggregation_is_stated_in_words(
+    max_share: float, num_sites: int, words: str
+) -> None:
+    run = make_run(strategy={"name": "fedavg", "max_share": max_share})
+    assert describe_aggregation(run, make_sites()[:num_sites]).endswith(words)
+
+
+def test_rest_of_a_site_below_the_minimum_is_withheld() -> None:
+    site = make_sites()[0].model_copy(update={"num_patients": 64, "num_events": 60})
+    assert describe_sites([site], 10)[0].events == "withheld"
+
+
+def test_scans_are_withheld_with_the_patients_who_have_them() -> None:
+    site = make_sites()[0].model_copy(update={"num_with_scans": 4, "num_scans": 12})
+    assert describe_sites([site], 10)[0].scans == "withheld"
+
+
+def test_withheld_scans_do_not_pass_for_none(content: ReportContent) -> None:
+    update = {"num_scans": None, "num_with_scans": None}
+    sites = tuple(site.model_copy(update=update) for site in content.sites)
+    text = read_text(render_report(replace(content, sites=sites)))
+    assert "No scans were used" not in text
+
+
+def test_headline_box_compares_with_the_headlines_reference() -> None:
+    verdict = make_verdict()
+    fong = [row for row in verdict.differences if row.reference != "ridge Cox"]
+    without_cox = verdict.model_copy(update={"differences": fong[::-1]})
+    assert {row.reference for row in find_difference(without_cox)} == {"Fong score"}
+
+
+def test_dots_above_the_diagonal_are_said_to_underestimate(page: str) -> None:
+    assert f"Above it {MODEL} underestimated the risk" in read_text(page)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def test_risk_map_comes_back_as_written(tmp_path: Path) -> None:
     write_risk_map(folder / "a.safetensors", written)
     (found,) = read_risk_maps(tmp_path)
     assert found.title == written.title
-    assert found.years == written.years
+    assert (found.years, found.window_hu) == (written.years, written.window_hu)
     np.testing.assert_array_equal(found.maps, written.maps)
     np.testing.assert_array_equal(found.tumour, written.tumour)
 
@@ -75,15 +76,12 @@ def test_risk_map_comes_back_as_written(tmp_path: Path) -> None:
 def test_risk_map_of_other_shape_is_refused() -> None:
     good = make_risk_map()
     with pytest.raises(ValueError, match="shapes do not fit: 8 years"):
-        type(good)(
-            title=good.title,
-            years=good.years,
-            ct_hu=good.ct_hu,
-            liver=good.liver[1:],
-            tumour=good.tumour,
-            maps=good.maps,
-            survival=good.survival,
-        )
+        replace(good, liver=good.liver[1:])
+
+
+def test_risk_map_with_an_empty_window_is_refused() -> None:
+    with pytest.raises(ValueError, match="does not rise"):
+        replace(make_risk_map(), window_hu=(95.0, 95.0))
 
 
 def test_survival_at_year_is_that_of_its_last_bin() -> None:

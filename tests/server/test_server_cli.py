@@ -73,6 +73,7 @@ def finished_run(coordinator: Coordinator) -> Path:
     folder = coordinator.runs_folder / "first"
     folder.mkdir()
     (folder / "run.json").write_text("{}")
+    (folder / "contract.toml").write_text(contract_to_toml(CONTRACT))
     return folder
 
 
@@ -281,3 +282,22 @@ def test_the_module_is_the_program(tmp_path: Path) -> None:
     )
     assert done.returncode == CATALOGUE["config.not_initialised"].exit_status
     assert done.stderr.startswith("error (config.not_initialised)")
+
+
+def test_a_run_without_a_server_leaves_its_name_free(
+    server: Program,
+    coordinator: Coordinator,
+    run_toml: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("acf_server.runs._public_keys", lambda *_: _PublicKeys())
+    ended = server.run("run", "start", run_toml, "--folder", coordinator.folder)
+    refused(ended, "machine.server_not_running", "acf-server start")
+    assert not list(coordinator.runs_folder.iterdir())
+
+
+class _PublicKeys(dict[str, str]):
+    """A key for every site that is asked for."""
+
+    def __missing__(self, name: str) -> str:
+        return f"key of {name}"

@@ -17,9 +17,10 @@ from references.ct_series import (
 )
 
 from acfnet_core.cohort.contract import ImagingExpectations, shipped_contract
-from acfnet_core.cohort.dicom_gate import GATE_CODES, GatedSeries, gate_index
+from acfnet_core.cohort.dicom_gate import GatedSeries, gate_index
 from acfnet_core.cohort.dicom_index import index_folder
-from acfnet_core.cohort.dicom_series import SeriesRefusedError, read_dicom_series
+from acfnet_core.cohort.dicom_series import read_dicom_series
+from acfnet_core.cohort.refusals import GATE_CODES, ScanRefusedError
 
 IMAGING = shipped_contract("crlm").imaging
 SHARED_DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -165,7 +166,7 @@ def test_reading_a_refused_series_raises_without_identifiers(
 ) -> None:
     slices = make_series("CANARY-42")
     REFUSED[case][1](slices)
-    with pytest.raises(SeriesRefusedError) as caught:
+    with pytest.raises(ScanRefusedError) as caught:
         read_dicom_series(_gate_one(slices, tmp_path))
     text = f"{caught.value} {caught.value.remedy} {caught.value.__context__}"
     assert "CANARY" not in text
@@ -258,9 +259,9 @@ def test_a_file_of_garbage_pixels_is_refused_on_reading(tmp_path: Path) -> None:
     paths = write_series(make_series(), tmp_path)
     (series,) = _gate(tmp_path)
     paths[2].write_bytes(paths[2].read_bytes()[:-300])
-    with pytest.raises(SeriesRefusedError) as caught:
+    with pytest.raises(ScanRefusedError) as caught:
         read_dicom_series(series)
-    assert caught.value.gate_code == "DECODE_FAILED"
+    assert caught.value.reason_code == "DECODE_FAILED"
 
 
 def test_a_series_beside_an_unreadable_header_is_refused(tmp_path: Path) -> None:

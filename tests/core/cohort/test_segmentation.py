@@ -20,9 +20,9 @@ from acfnet_core.cohort.contract import ImagingExpectations, shipped_contract
 from acfnet_core.cohort.dicom_gate import GatedSeries, gate_index
 from acfnet_core.cohort.dicom_index import DicomIndex, index_folder
 from acfnet_core.cohort.dicom_series import read_dicom_series
+from acfnet_core.cohort.refusals import ScanRefusedError
 from acfnet_core.cohort.segmentation import (
     Masks,
-    SegmentationRefusedError,
     channel_of,
     choose_segmentation,
     read_segmentation,
@@ -51,9 +51,9 @@ def _read(folder: Path) -> Masks:
 
 
 def _refusal_of(folder: Path) -> str:
-    with pytest.raises(SegmentationRefusedError) as caught:
+    with pytest.raises(ScanRefusedError) as caught:
         _read(folder)
-    return caught.value.segmentation_code
+    return caught.value.reason_code
 
 
 def _patient(folder: Path) -> list[Dataset]:

@@ -3,13 +3,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from references.survival_cohorts import make_outcomes
+from references.survival_resampling import statistic_of_rows
 
 from acfnet_core.evaluation.bootstrap import (
     difference,
     draw_resamples,
     estimate_interval,
     on_subset,
-    statistic_of_rows,
 )
 from acfnet_core.evaluation.brier import mean_statistic
 from acfnet_core.evaluation.discrimination import harrell_c, harrell_pairs

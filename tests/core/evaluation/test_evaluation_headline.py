@@ -1,6 +1,6 @@
 import pytest
 
-from acfnet_core.evaluation.headline import write_headline
+from acfnet_core.evaluation.headline import clinical_reference, write_headline
 from acfnet_core.evaluation.scoring import HIGHER_IS_BETTER, conclude
 from acfnet_core.evaluation.verdict import (
     Interval,
@@ -85,6 +85,20 @@ def test_a_lower_brier_score_is_a_gain() -> None:
 def test_an_undetermined_difference_is_said() -> None:
     words = "4D-ACFNet and ridge Cox cannot be compared in Harrell's C"
     assert words in headline_of(None, None)
+
+
+@pytest.mark.parametrize(
+    ("names", "reference"),
+    [
+        (["Kaplan-Meier", "Fong score", "ridge Cox"], "ridge Cox"),
+        (["Kaplan-Meier", "Fong score"], "Fong score"),
+        (["Kaplan-Meier"], None),
+    ],
+)
+def test_the_clinical_reference_is_cox_or_else_fong(
+    names: list[str], reference: str | None
+) -> None:
+    assert clinical_reference(names) == reference
 
 
 def test_one_patient_is_singular() -> None:
