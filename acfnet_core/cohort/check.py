@@ -142,7 +142,7 @@ def require_ready(report: CheckReport) -> None:
         faults = "\n".join(f"  {fault.text}" for fault in table.faults)
         raise DataError(
             "data.table_invalid",
-            f"The clinical table has {len(table.faults)} kinds of fault:\n{faults}",
+            f"The clinical table has faults:\n{faults}",
             remedy="Correct the table, or map its columns in site.toml, and repeat.",
         )
     if not table.num_patients:

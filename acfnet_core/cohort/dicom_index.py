@@ -200,7 +200,7 @@ def read_header(path: Path) -> InstanceHeader:
     with path.open("rb") as file:
         syntax = str(read_file_meta_info(path).get("TransferSyntaxUID", ""))
         if syntax == DeflatedExplicitVRLittleEndian:
-            raise NotImplementedError("a deflated file is not inflated")
+            raise InvalidDicomError("a deflated file is not inflated")
         dataset = dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS))
         pixel_bytes = path.stat().st_size - file.tell()
     header = _to_header(path, dataset, syntax, pixel_bytes)

@@ -82,7 +82,7 @@ class Control:
         self._client = ControlHttpClient.from_server_address(
             server_address=server.address,
             insecure=False,
-            root_certificates=str(server.root_certificate),
+            root_certificates=server.root_certificate.read_bytes(),
             interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr CLI")],
         )
 

@@ -5,6 +5,7 @@ are the `acf-client` commands themselves, each a process of its own, since the t
 never import each other.
 """
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -141,7 +142,11 @@ class _Stages:
         if (self.folder / "sites").exists():
             self.console.say(f"Logs: {self.folder}/coordinator/logs")
             self.console.say(f"      {self.folder}/sites/*/logs")
-        self.console.say(f"To start again, remove {self.folder} first.")
+        if any(path.is_file() for path in self.folder.rglob("*")):
+            self.console.say(f"To start again, remove {self.folder} first.")
+        else:
+            # Nothing came into it yet, so the same command may be repeated.
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def play_demo(
