@@ -3,6 +3,8 @@
 Axes: `batch column feature bin`.
 """
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,6 +13,15 @@ NUM_TIME_SHAPES = 3
 COEFFICIENT_GAIN = 3.0
 """How much faster than a weight a coefficient moves under Adam, whose steps are of one
 size for all weights: a log hazard ratio of 0.3 should not need 300 steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClinicalReadout:
+    """What is read from the clinical columns, and from them and the image together."""
+
+    tokens: Float[Tensor, "batch column feature"]
+    states: Float[Tensor, "batch bin feature"]
+    logits: Float[Tensor, "batch bin"]
 
 
 class ClinicalTokenizer(nn.Module):

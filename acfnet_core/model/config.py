@@ -15,6 +15,9 @@ HAZARD_OF_HALF_A_YEAR = 0.1
 NUM_STAGES = 3
 STAGES_BEFORE_YEARS = {"stem": 0, "stage1": 1, "stage2": 2}
 
+Modalities = Literal["both", "clinical", "image"]
+Gate = Literal["learned", "fixed"]
+
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {
         "channels": 24,
@@ -69,6 +72,15 @@ class AcfNetConfig(BaseModel):
     convolution: Literal["separable", "full"] = Field(
         "separable", description="`full` is the counterpart with whole 4D kernels."
     )
+    modalities: Modalities = Field(
+        "both", description="What is read; the rest is ignored and has no parameters."
+    )
+    virtual_years: Literal["each", "one"] = Field(
+        "each", description="A virtual year for each year, or one for the whole time."
+    )
+    gate: Gate = Field(
+        "learned", description="`fixed` mixes both modalities' logits half and half."
+    )
     channels: int = Field(
         default_factory=_of_size("channels"), ge=8, description="Of the image volumes."
     )
@@ -113,6 +125,31 @@ class AcfNetConfig(BaseModel):
     def num_bins(self) -> int:
         """Number of hazard bins."""
         return self.num_years * self.bins_per_year
+
+    @property
+    def num_virtual_years(self) -> int:
+        """Number of virtual years, and so of risk maps."""
+        return 1 if self.virtual_years == "one" else self.num_years
+
+    @property
+    def years_each(self) -> int:
+        """Years of the horizon for which each virtual year stands."""
+        return self.num_years // self.num_virtual_years
+
+    @property
+    def risk_map_years(self) -> tuple[int, ...]:
+        """Last year after resection for which each risk map stands."""
+        return tuple(range(self.years_each, self.num_years + 1, self.years_each))
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether the network has an image branch."""
+        return self.modalities != "clinical"
+
+    @property
+    def reads_columns(self) -> bool:
+        """Whether the network has a clinical branch, and so something to fuse."""
+        return self.modalities != "image"
 
     @property
     def bin_width_months(self) -> float:

@@ -15,6 +15,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from acfnet_core.model.config import AcfNetConfig
+
 SPATIAL_TAPS = 27
 TEMPORAL_TAPS = 3
 MATCHING_SCALE = 0.59
@@ -183,3 +185,32 @@ class Stem(nn.Module):
         reduced = self.activation(self.reduce_norm(self.reduce(scans)))
         merged = self.merge_norm(self.merge(reduced))
         return merged + self.presence(channel_known)[..., None, None, None]
+
+
+def stack_stages(
+    config: AcfNetConfig, num_stages: int, *, of_years: bool
+) -> nn.Sequential:
+    """Stack stages that work in space for scans, in space and time for years.
+
+    Real scans have no regular spacing in time, so before the virtual years a stage
+    convolves in space only.
+    """
+    return nn.Sequential(
+        *(
+            ResidualStage(
+                _convolution(config, of_years=of_years),
+                config.channels,
+                config.num_heads,
+            )
+            for _ in range(num_stages)
+        )
+    )
+
+
+def _convolution(config: AcfNetConfig, *, of_years: bool) -> nn.Module:
+    channels = config.channels
+    if not of_years:
+        return FramewiseConv3d(channels, channels, 3, padding=1, bias=False)
+    if config.convolution == "separable":
+        return SpatiotemporalSeparableConv(channels, channels)
+    return FullConv4D(channels, channels)

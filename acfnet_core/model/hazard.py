@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from acfnet_core.model.config import Gate, Modalities
+
 
 class TemporalUpsampler(nn.Linear):
     """Go from one value a year to one a bin, by a learned linear map of time.
@@ -58,21 +60,34 @@ class GatedHazardHead(nn.Module):
     linear path plus a residual read from the fused state, which may have seen images.
     The gate is the share taken from the image: 0 without images, 1 with nothing else.
     Both logits start at the cohort's hazards, the residual near zero, the gate at 1/2.
+
+    A head for one modality has the parameters of that one alone: its logit is the mixed
+    one for every patient, and the other's is zero.
     """
 
-    def __init__(self, width: int, initial_hazard: Float[Tensor, " bin"]) -> None:
+    def __init__(
+        self,
+        width: int,
+        initial_hazard: Float[Tensor, " bin"],
+        *,
+        modalities: Modalities = "both",
+        gate: Gate = "learned",
+    ) -> None:
         super().__init__()
-        num_bins = len(initial_hazard)
-        self.image_bias = nn.Embedding(1, num_bins)
-        self.clinical_bias = nn.Embedding(1, num_bins)
-        self.residual = nn.Linear(width, 1, bias=False)
-        self.gate = nn.Linear(width, 1)
-        with torch.no_grad():
-            self.image_bias.weight.copy_(initial_hazard.logit().unsqueeze(0))
-            self.clinical_bias.weight.copy_(initial_hazard.logit().unsqueeze(0))
-        nn.init.normal_(self.residual.weight, std=0.01)
-        nn.init.zeros_(self.gate.weight)
-        nn.init.zeros_(self.gate.bias)
+        self.modalities = modalities
+        self.learns_gate = modalities == "both" and gate == "learned"
+        if modalities != "clinical":
+            self.image_bias = _hazard_bias(initial_hazard)
+        if modalities != "image":
+            self.clinical_bias = _hazard_bias(initial_hazard)
+            self.residual = nn.Linear(width, 1, bias=False)
+        if self.learns_gate:
+            self.gate = nn.Linear(width, 1)
+            nn.init.zeros_(self.gate.weight)
+            nn.init.zeros_(self.gate.bias)
+        if modalities != "image":
+            # Drawn last: the order of draws is part of what a seed means.
+            nn.init.normal_(self.residual.weight, std=0.01)
 
     def forward(
         self,
@@ -84,15 +99,42 @@ class GatedHazardHead(nn.Module):
     ) -> HazardLogits:
         """Add the biases and mix."""
         only = torch.zeros(len(states), dtype=torch.long, device=states.device)
-        image = image + self.image_bias(only)
-        clinical = clinical + self.residual(states).squeeze(2)
-        clinical = clinical + self.clinical_bias(only)
+        if self.modalities != "clinical":
+            image = image + self.image_bias(only)
+        if self.modalities != "image":
+            clinical = clinical + self.residual(states).squeeze(2)
+            clinical = clinical + self.clinical_bias(only)
 
-        free = self.gate(states).squeeze(2).sigmoid()
-        forced = has_image.unsqueeze(1).to(free.dtype).expand_as(free)
-        gate = torch.where((has_image & has_clinical).unsqueeze(1), free, forced)
+        gate = self._gate(states, has_image, has_clinical)
         mixed = gate * image + (1 - gate) * clinical
         return HazardLogits(mixed=mixed, image=image, clinical=clinical, gate=gate)
+
+    def _gate(
+        self,
+        states: Float[Tensor, "batch bin feature"],
+        has_image: Bool[Tensor, " batch"],
+        has_clinical: Bool[Tensor, " batch"],
+    ) -> Float[Tensor, "batch bin"]:
+        """Return the share taken from the image.
+
+        It is forced where a modality is missing, else learned or fixed at one half.
+        """
+        if self.modalities == "image":
+            return torch.ones_like(states[:, :, 0])
+        if self.learns_gate:
+            free = self.gate(states).squeeze(2).sigmoid()
+        else:
+            free = torch.full_like(states[:, :, 0], 0.5)
+        forced = has_image.unsqueeze(1).to(free.dtype).expand_as(free)
+        return torch.where((has_image & has_clinical).unsqueeze(1), free, forced)
+
+
+def _hazard_bias(initial_hazard: Float[Tensor, " bin"]) -> nn.Embedding:
+    """Return a logit for every bin, looked up per patient, at the cohort's hazards."""
+    bias = nn.Embedding(1, len(initial_hazard))
+    with torch.no_grad():
+        bias.weight.copy_(initial_hazard.logit().unsqueeze(0))
+    return bias
 
 
 class CompetingDeath(nn.Module):

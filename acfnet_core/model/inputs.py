@@ -7,7 +7,7 @@ never read: `hide_missing` replaces it before the first arithmetic, so that even
 there changes no bit of the output.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -44,6 +44,24 @@ class PatientInputs:
             clinical=self.clinical.to(device),
             clinical_mask=self.clinical_mask.to(device),
         )
+
+
+def keep_modalities(
+    inputs: PatientInputs, *, images: bool, columns: bool
+) -> PatientInputs:
+    """Take away all scans, or declare all columns unknown, unless they are kept."""
+    if not images:
+        inputs = replace(
+            inputs,
+            scans=inputs.scans[:, :0],
+            scan_time_months=inputs.scan_time_months[:, :0],
+            scan_mask=inputs.scan_mask[:, :0],
+            channel_mask=inputs.channel_mask[:, :0],
+        )
+    if not columns:
+        unknown = torch.zeros_like(inputs.clinical_mask)
+        inputs = replace(inputs, clinical_mask=unknown)
+    return inputs
 
 
 def hide_missing(inputs: PatientInputs) -> PatientInputs:

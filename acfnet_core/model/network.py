@@ -34,22 +34,20 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from acfnet_core.model.attention import AxialAttention4D, CrossModalTransformer
-from acfnet_core.model.clinical import ClinicalTokenizer, LinearClinicalPath
-from acfnet_core.model.config import NUM_STAGES, STAGES_BEFORE_YEARS, AcfNetConfig
-from acfnet_core.model.convolution import (
-    FramewiseConv3d,
-    FullConv4D,
-    ResidualStage,
-    SpatiotemporalSeparableConv,
-    Stem,
+from acfnet_core.model.clinical import (
+    ClinicalReadout,
+    ClinicalTokenizer,
+    LinearClinicalPath,
 )
+from acfnet_core.model.config import NUM_STAGES, STAGES_BEFORE_YEARS, AcfNetConfig
+from acfnet_core.model.convolution import Stem, stack_stages
 from acfnet_core.model.hazard import (
     CompetingDeath,
     GatedHazardHead,
     TemporalUpsampler,
     survival_curves,
 )
-from acfnet_core.model.inputs import PatientInputs, hide_missing
+from acfnet_core.model.inputs import PatientInputs, hide_missing, keep_modalities
 from acfnet_core.model.risk_maps import RiskMapReadout, YearReadout
 from acfnet_core.model.timestamps import VirtualTimestampEncoder
 
@@ -76,8 +74,8 @@ class AcfNetOutput:
         private_image: Second half, meant to hold what only images tell.
         shared_clinical: First half of the known columns' mean token.
         private_clinical: Second half.
-        has_image: Whether any scan exists.
-        has_clinical: Whether any clinical column is known.
+        has_image: Whether any scan exists, for a network that reads scans.
+        has_clinical: Whether any column is known, for a network that reads columns.
     """
 
     hazard_logits: Float[Tensor, "batch bin"]
@@ -100,38 +98,62 @@ class AcfNetOutput:
 
 
 class AcfNet(nn.Module):
-    """4D-ACFNet: serial scans and clinical columns in, hazards and risk maps out."""
+    """4D-ACFNet: serial scans and clinical columns in, hazards and risk maps out.
+
+    A network for one modality (`AcfNetConfig.modalities`) lacks the other's parts.
+    """
 
     def __init__(self, config: AcfNetConfig) -> None:
         super().__init__()
         self.config = config
-        channels, heads, width = config.channels, config.num_heads, config.token_width
-        years, bins = config.num_years, config.num_bins
-
-        self.stem = Stem(config.num_channels, channels, config.reduction, heads)
-        before = STAGES_BEFORE_YEARS[config.expand_at]
-        self.scan_stages = _stages(config, before, of_years=False)
-        self.timestamps = VirtualTimestampEncoder(channels, years, heads)
-        self.year_stages = _stages(config, NUM_STAGES - before, of_years=True)
-        self.attention = AxialAttention4D(channels, heads)
-        self.readout = RiskMapReadout(channels, width)
-
-        self.tokenizer = ClinicalTokenizer(config.num_clinical_features, width)
-        self.linear_path = LinearClinicalPath(config.num_clinical_features, bins)
-        self.fusion = CrossModalTransformer(
-            width,
-            num_years=years,
-            num_layers=config.num_fusion_layers,
-            num_heads=heads,
-            dropout=config.dropout,
-            token_dropout=config.token_dropout,
+        if config.reads_images:
+            self._build_image_branch(config)
+        if config.reads_columns:
+            self._build_clinical_branch(config)
+        self.upsampler = TemporalUpsampler(config.num_virtual_years, config.num_bins)
+        self.head = GatedHazardHead(
+            config.token_width,
+            torch.tensor(config.starting_hazard),
+            modalities=config.modalities,
+            gate=config.gate,
         )
-        self.upsampler = TemporalUpsampler(years, bins)
-        self.head = GatedHazardHead(width, torch.tensor(config.starting_hazard))
         self.competing = (
-            CompetingDeath(bins, config.initial_death_hazard)
+            CompetingDeath(config.num_bins, config.initial_death_hazard)
             if config.competing_death
             else None
+        )
+
+    def _build_image_branch(self, config: AcfNetConfig) -> None:
+        """Make what turns scans into virtual years and reads those."""
+        channels, heads = config.channels, config.num_heads
+        self.stem = Stem(config.num_channels, channels, config.reduction, heads)
+        before = STAGES_BEFORE_YEARS[config.expand_at]
+        self.scan_stages = stack_stages(config, before, of_years=False)
+        self.timestamps = VirtualTimestampEncoder(
+            channels, config.num_virtual_years, heads, years_each=config.years_each
+        )
+        self.year_stages = stack_stages(config, NUM_STAGES - before, of_years=True)
+        self.attention = AxialAttention4D(channels, heads)
+        self.readout = RiskMapReadout(
+            channels, config.token_width, makes_tokens=config.reads_columns
+        )
+
+    def _build_clinical_branch(self, config: AcfNetConfig) -> None:
+        """Make what reads the columns and fuses them with the image's tokens.
+
+        The fused state corrects the clinical logit and sets the gate: a network without
+        columns has no use for it.
+        """
+        num_columns, width = config.num_clinical_features, config.token_width
+        self.tokenizer = ClinicalTokenizer(num_columns, width)
+        self.linear_path = LinearClinicalPath(num_columns, config.num_bins)
+        self.fusion = CrossModalTransformer(
+            width,
+            num_years=config.num_virtual_years,
+            num_layers=config.num_fusion_layers,
+            num_heads=config.num_heads,
+            dropout=config.dropout,
+            token_dropout=config.token_dropout,
         )
 
     def forward(self, inputs: PatientInputs) -> AcfNetOutput:
@@ -140,17 +162,22 @@ class AcfNet(nn.Module):
         Raises:
             ValueError: The scans' grid is no multiple of the configured reduction.
         """
-        known = hide_missing(inputs)
+        known = hide_missing(
+            keep_modalities(
+                inputs,
+                images=self.config.reads_images,
+                columns=self.config.reads_columns,
+            )
+        )
         has_image = known.scan_mask.any(dim=1)
         has_clinical = known.clinical_mask.any(dim=1)
 
         image = self._read_images(known, has_image)
-        columns = self.tokenizer(known.clinical)
-        states = self.fusion(image.year_tokens, columns, has_image, known.clinical_mask)
+        clinical = self._read_columns(known, image, has_image)
         logits = self.head(
-            self.upsampler.upsample_states(states),
+            clinical.states,
             self.upsampler(image.year_logits),
-            self.linear_path(known.clinical),
+            clinical.logits,
             has_image,
             has_clinical,
         )
@@ -158,7 +185,7 @@ class AcfNet(nn.Module):
         curves = survival_curves(logits.mixed, death)
         shared_image, private_image = image.year_tokens.mean(dim=1).chunk(2, dim=1)
         shared_clinical, private_clinical = _mean_token(
-            columns, known.clinical_mask
+            clinical.tokens, known.clinical_mask
         ).chunk(2, dim=1)
         return AcfNetOutput(
             hazard_logits=logits.mixed,
@@ -199,9 +226,32 @@ class AcfNet(nn.Module):
             year_tokens=_zero_unless(seen, read.year_tokens),
         )
 
+    def _read_columns(
+        self,
+        known: PatientInputs,
+        image: YearReadout,
+        has_image: Bool[Tensor, " batch"],
+    ) -> ClinicalReadout:
+        """Run the clinical branch; a network without it gets zeros from it."""
+        num_patients, num_columns = known.clinical.shape
+        bins, width = self.config.num_bins, self.config.token_width
+        if not self.config.reads_columns:
+            return ClinicalReadout(
+                tokens=known.clinical.new_zeros(num_patients, num_columns, width),
+                states=known.clinical.new_zeros(num_patients, bins, width),
+                logits=known.clinical.new_zeros(num_patients, bins),
+            )
+        tokens = self.tokenizer(known.clinical)
+        states = self.fusion(image.year_tokens, tokens, has_image, known.clinical_mask)
+        return ClinicalReadout(
+            tokens=tokens,
+            states=self.upsampler.upsample_states(states),
+            logits=self.linear_path(known.clinical),
+        )
+
     def _no_images(self, scans: Tensor, map_shape: tuple[int, ...]) -> YearReadout:
         """Return what a batch without any scan reads from the image branch."""
-        first = (len(scans), self.config.num_years)
+        first = (len(scans), self.config.num_virtual_years)
         return YearReadout(
             risk_maps=scans.new_zeros(*first, *map_shape),
             year_logits=scans.new_zeros(first),
@@ -228,33 +278,6 @@ def build_model(config: AcfNetConfig, *, seed: int) -> AcfNet:
         # torch.manual_seed would also reseed every GPU, which is not forked here.
         torch.default_generator.manual_seed(seed)
         return AcfNet(config)
-
-
-def _stages(config: AcfNetConfig, num_stages: int, *, of_years: bool) -> nn.Sequential:
-    """Stack stages that work in space for scans, in space and time for years.
-
-    Real scans have no regular spacing in time, so before the virtual years a stage
-    convolves in space only.
-    """
-    return nn.Sequential(
-        *(
-            ResidualStage(
-                _convolution(config, of_years=of_years),
-                config.channels,
-                config.num_heads,
-            )
-            for _ in range(num_stages)
-        )
-    )
-
-
-def _convolution(config: AcfNetConfig, *, of_years: bool) -> nn.Module:
-    channels = config.channels
-    if not of_years:
-        return FramewiseConv3d(channels, channels, 3, padding=1, bias=False)
-    if config.convolution == "separable":
-        return SpatiotemporalSeparableConv(channels, channels)
-    return FullConv4D(channels, channels)
 
 
 def _mean_token(

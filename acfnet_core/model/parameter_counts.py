@@ -18,15 +18,18 @@ def num_parameters(module: nn.Module) -> int:
 
 
 def conv_reduction(config: AcfNetConfig) -> float:
-    """Return the share of parameters that the 4D convolutions alone have fewer."""
-    separable, full = (_num_in_convolutions(model) for model in _both(config))
-    return 1 - separable / full
+    """Return the share of parameters that the 4D convolutions alone have fewer.
+
+    It is 0 for a network that has none: nothing is saved.
+    """
+    own, full = (_num_in_convolutions(model) for model in _both(config))
+    return 1 - own / full if full else 0.0
 
 
 def model_reduction(config: AcfNetConfig) -> float:
     """Return the share of parameters that the whole network has fewer."""
-    separable, full = (num_parameters(model) for model in _both(config))
-    return 1 - separable / full
+    own, full = (num_parameters(model) for model in _both(config))
+    return 1 - own / full
 
 
 def _num_in_convolutions(model: nn.Module) -> int:
@@ -35,9 +38,9 @@ def _num_in_convolutions(model: nn.Module) -> int:
 
 
 def _both(config: AcfNetConfig) -> tuple[AcfNet, AcfNet]:
-    """Return the network with separable and with full convolutions, without storage."""
+    """Return the network as it is and with full convolutions, without storage."""
     with torch.device("meta"):
         return (
-            AcfNet(config.model_copy(update={"convolution": "separable"})),
+            AcfNet(config),
             AcfNet(config.model_copy(update={"convolution": "full"})),
         )

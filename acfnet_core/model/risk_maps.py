@@ -29,19 +29,25 @@ class RiskMapReadout(nn.Module):
 
     At place n with features `v_n` the map is `softmax_n(a . v_n) (r . v_n + c)`. The
     year's logit is its sum, and the year's token is the mean of the features with the
-    same weights, so both look at the same places.
+    same weights, so both look at the same places. Where nothing is to be fused with the
+    image the tokens are zero and have no parameters.
 
     Source: ours. The pooling is that of Ilse et al. 2018, arXiv 1802.04712, equation 7,
     with a weight's score linear in the features; that each place has its own logit
     before the pooling is what makes the map an exact attribution.
     """
 
-    def __init__(self, channels: int, token_width: int) -> None:
+    def __init__(
+        self, channels: int, token_width: int, *, makes_tokens: bool = True
+    ) -> None:
         super().__init__()
+        self.token_width = token_width
+        self.makes_tokens = makes_tokens
         self.norm = nn.LayerNorm(channels)
         self.risk = nn.Linear(channels, 1)
         self.relevance = nn.Linear(channels, 1, bias=False)
-        self.token = nn.Linear(channels, token_width)
+        if makes_tokens:
+            self.token = nn.Linear(channels, token_width)
         # Near zero, so that training starts at the cohort's own hazards.
         nn.init.normal_(self.risk.weight, std=0.01)
         nn.init.zeros_(self.risk.bias)
@@ -57,8 +63,17 @@ class RiskMapReadout(nn.Module):
         return YearReadout(
             risk_maps=contribution.unflatten(2, (depth, height, width)),
             year_logits=contribution.sum(dim=2),
-            year_tokens=self.token((places * weight).sum(dim=2)),
+            year_tokens=self._tokens(places, weight),
         )
+
+    def _tokens(
+        self,
+        places: Float[Tensor, "batch year place channel"],
+        weight: Float[Tensor, "batch year place 1"],
+    ) -> Float[Tensor, "batch year feature"]:
+        if not self.makes_tokens:
+            return places.new_zeros(*places.shape[:2], self.token_width)
+        return self.token((places * weight).sum(dim=2))
 
 
 def upsample_risk_maps(

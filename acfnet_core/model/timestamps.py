@@ -19,11 +19,14 @@ LONGEST_LOG_TIME = 5.0
 
 
 def year_midpoints_months(
-    num_years: int, device: torch.device | None = None
+    num_years: int, device: torch.device | None = None, *, years_each: int = 1
 ) -> Float[Tensor, " year"]:
-    """Return the time for which virtual year j = 1..Y stands: 6, 18, 30, ... months."""
+    """Return the time for which virtual year j = 1..Y stands: 6, 18, 30, ... months.
+
+    If each stands for several years, it is the middle of those.
+    """
     years = torch.arange(num_years, dtype=torch.float32, device=device)
-    return MONTHS_PER_YEAR * (years + 0.5)
+    return years_each * MONTHS_PER_YEAR * (years + 0.5)
 
 
 def time_code(time_months: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape code"]:
@@ -58,9 +61,12 @@ class VirtualTimestampEncoder(nn.Module):
     from one taken a year later when a patient has only one.
     """
 
-    def __init__(self, channels: int, num_years: int, num_heads: int) -> None:
+    def __init__(
+        self, channels: int, num_years: int, num_heads: int, *, years_each: int = 1
+    ) -> None:
         super().__init__()
         self.num_years = num_years
+        self.years_each = years_each
         self.num_heads = num_heads
         self.score = nn.Linear(TIME_CODE_WIDTH, num_heads)
         scale_and_shift = nn.Linear(channels, 2 * channels)
@@ -80,7 +86,9 @@ class VirtualTimestampEncoder(nn.Module):
         scan_mask: Bool[Tensor, "batch scan"],
     ) -> Float[Tensor, "batch year channel depth height width"]:
         """Expand scans to years; a patient without any scan gets finite filler."""
-        year_months = year_midpoints_months(self.num_years, scans.device)
+        year_months = year_midpoints_months(
+            self.num_years, scans.device, years_each=self.years_each
+        )
         distance = year_months[:, None] - scan_time_months[:, None, :]
         distance_code = time_code(distance)
         share = self._share(distance_code, scan_mask)

@@ -332,6 +332,33 @@ def report(
     console.say(f"Wrote {path}; open it in a browser.")
 
 
+@app.command()
+def model(as_json: AsJson = False) -> None:
+    """Show what each size and ablation of the network costs; see docs/model.md.
+
+    Example:  acf-server model --json
+    """
+    from acf_server.model_table import (
+        describe_figures,
+        measure_models,
+        num_rows,
+        render_table,
+    )
+
+    rows = []
+    with console.progress("counting", num_rows()) as bar:
+        for row in measure_models():
+            rows.append(row)
+            bar.set_done(len(rows))
+    if as_json:
+        _write_json([row.model_dump() for row in rows])
+        return
+    for line in render_table(rows):
+        typer.echo(line)
+    for line in describe_figures():
+        console.say(line)
+
+
 def main() -> None:
     """Run the command line."""
     run_program(app, console)

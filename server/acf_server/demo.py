@@ -170,10 +170,11 @@ def play_demo(
     with stages.stage("Patients' files: DICOM, segmentations, clinical tables"):
         cohort = _make_cohort(settings, folder / "hospitals", console)
     with stages.stage("Coordinator: certificates, contract, registry"):
+        port = free_loopback_port()
         coordinator = initialise(
             folder / "coordinator",
             consortium=CONSORTIUM,
-            address=f"127.0.0.1:{(port := free_loopback_port())}",
+            address=f"127.0.0.1:{port}",
             contract_text=contract_to_toml(cohort.contract),
             port=port,
         )

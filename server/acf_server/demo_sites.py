@@ -29,8 +29,9 @@ class DemoSite:
         options = ["--clinical", str(clinical_table)]
         if images is not None:
             options += ["--images", str(images)]
-        # Several sites share this machine's cores.
-        self._command("init", str(self.folder), *options, "--threads", "1")
+        # Several sites share this machine, and the same seed is to give the same bits.
+        options += ["--device", "cpu", "--threads", "1"]
+        self._command("init", str(self.folder), *options)
 
     def request_enrolment(self, line: str) -> tuple[Path, str]:
         """Answer the invitation; return the request file and the fingerprint."""

@@ -284,7 +284,7 @@ def _risk_map(
     half_hu = imaging.window_clip * imaging.window_width_hu
     return RiskMapPatient(
         title=title,
-        years=tuple(range(1, model.config.num_years + 1)),
+        years=model.config.risk_map_years,
         ct_hu=windowed * imaging.window_width_hu + imaging.window_centre_hu,
         window_hu=(
             imaging.window_centre_hu - half_hu,

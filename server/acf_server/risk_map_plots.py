@@ -36,7 +36,8 @@ def plot_risk_maps(patient: RiskMapPatient, name: str) -> str:
         patient: The maps on the CT grid.
         name: Unique on the page.
     """
-    rows = [index for index, year in enumerate(patient.years) if year in SHOWN_YEARS]
+    last = len(patient.years) - 1
+    rows = [i for i, year in enumerate(patient.years) if year in SHOWN_YEARS] or [last]
     slices = choose_slices(patient)
     scale = _scale(patient)
     figure = new_figure(6.4, 1.2 * (len(rows) + 1) + 0.6)
