@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from references.command_line import Ended, Program, all_commands
+from references.command_line import Program, all_commands, refused
 from typer.testing import CliRunner
 
 from acf_client.cli import app, main
@@ -54,14 +54,6 @@ def enrolled(site: Site) -> Site:
     site.enrolment_path.write_text(state.model_dump_json())
     site.contract_path.write_text(contract_to_toml(CONTRACT))
     return site
-
-
-def refused(ended: Ended, code: str, *words: str) -> None:
-    """Check that a command ended with a code, said why, where and what to do."""
-    assert ended.status == CATALOGUE[code].exit_status
-    assert f"error ({code})" in ended.stderr
-    assert "what to do: " in ended.stderr
-    assert [word for word in words if word not in ended.stderr] == []
 
 
 @pytest.mark.parametrize("words", all_commands(app), ids=" ".join)

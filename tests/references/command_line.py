@@ -10,6 +10,7 @@ import click
 import pytest
 import typer
 
+from acfnet_core.errors import CATALOGUE
 from acfnet_core.flower_environment import SWITCHES
 
 
@@ -67,3 +68,11 @@ def _walk(command: click.Command, words: tuple[str, ...]) -> Iterator[tuple[str,
         return
     for name, child in command.commands.items():
         yield from _walk(child, (*words, name))
+
+
+def refused(ended: Ended, code: str, *words: str) -> None:
+    """Check that a command ended with a code, said why, where and what to do."""
+    assert ended.status == CATALOGUE[code].exit_status
+    assert f"error ({code})" in ended.stderr
+    assert "what to do: " in ended.stderr
+    assert [word for word in words if word not in ended.stderr] == []

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from references.command_line import Ended, Program, all_commands
+from references.command_line import Program, all_commands, refused
 from typer.testing import CliRunner
 
 from acf_server.cli import app, main
@@ -75,14 +75,6 @@ def finished_run(coordinator: Coordinator) -> Path:
     (folder / "run.json").write_text("{}")
     (folder / "contract.toml").write_text(contract_to_toml(CONTRACT))
     return folder
-
-
-def refused(ended: Ended, code: str, *words: str) -> None:
-    """Check that a command ended with a code, said why, where and what to do."""
-    assert ended.status == CATALOGUE[code].exit_status
-    assert f"error ({code})" in ended.stderr
-    assert "what to do: " in ended.stderr
-    assert [word for word in words if word not in ended.stderr] == []
 
 
 @pytest.mark.parametrize("words", all_commands(app), ids=" ".join)
