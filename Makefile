@@ -3,6 +3,9 @@
 #   make demo     play a whole consortium on this machine, end with a report
 #   make test     run the tests
 #   make check    everything that a change must pass: format, lint, types, imports, tests
+#   make learn    put the network to cohorts with a known truth: about 20 minutes
+#   make cross-validate TABLE=clinical.csv    beside Cox on the public table
+#   make bench    time and memory of a training step: about 15 minutes
 #   make errors   write docs/errors.md from the catalogue of errors
 #   make clean    remove the environment and what the tools left
 
@@ -18,7 +21,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test check static format errors clean
+.PHONY: demo test check static format learn cross-validate bench errors clean
 
 demo: $(INSTALLED)
 	$(BIN)/acf-server demo --dir $(DIR)
@@ -37,6 +40,17 @@ static: $(INSTALLED_DEV)
 format: $(INSTALLED_DEV)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+learn: $(INSTALLED_DEV)
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python benchmarks/learning.py --write benchmarks/learning.md
+
+cross-validate: $(INSTALLED)
+	@test -n "$(TABLE)" || { echo "Give the public cohort's table: make $@ TABLE=clinical.csv" >&2; exit 2; }
+	$(BIN)/python benchmarks/cross_validation.py $(TABLE) --write benchmarks/cross-validation.md
+
+bench: $(INSTALLED)
+	$(PIP) install --constraint constraints.txt --group bench
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/step_cost.py --write benchmarks/step-cost.md
 
 errors: $(INSTALLED)
 	$(BIN)/python docs/make_errors.py

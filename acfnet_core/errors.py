@@ -54,6 +54,15 @@ CATALOGUE: dict[str, CodeEntry] = {
     "data.segmentation_refused": CodeEntry(30, "A segmentation was refused."),
     "data.no_events": CodeEntry(31, "No patient has an event."),
     "data.nothing_usable": CodeEntry(32, "No patient could be prepared."),
+    "data.validation_too_small": CodeEntry(
+        33, "Too few patients for the validation part that the run asks for."
+    ),
+    "data.source_changed": CodeEntry(
+        34, "The images of a prepared scan are gone or were changed."
+    ),
+    "data.patient_unknown": CodeEntry(
+        35, "The model cannot be asked about a patient of this identifier."
+    ),
     "identity.invitation_invalid": CodeEntry(40, "The invitation cannot be read."),
     "identity.invitation_expired": CodeEntry(41, "The invitation has expired."),
     "identity.invitation_used": CodeEntry(42, "The invitation was used already."),
@@ -99,6 +108,7 @@ CATALOGUE: dict[str, CodeEntry] = {
     ),
     "machine.program_missing": CodeEntry(90, "A program is not installed."),
     "machine.server_not_running": CodeEntry(91, "The server does not answer."),
+    "machine.out_of_memory": CodeEntry(92, "The memory does not hold one patient."),
 }
 """Every code, in the order of its exit status; docs/errors.md is made from it."""
 

@@ -38,6 +38,8 @@ class TableCheck(_Part):
 
     Attributes:
         num_patients: Rows with an identifier, a time and an event.
+        num_without_outcome: Rows with an identifier that lack time or event: they can
+            be predicted, and no run trains on them or counts them.
         num_missing: Feature -> rows without a value, faulty ones among them.
     """
 
@@ -52,6 +54,9 @@ class TableCheck(_Part):
 
 class ImageCheck(_Part):
     """What the folder of images holds, judged by headers.
+
+    Patients with an outcome and without one are counted alike: the scans of both are
+    prepared.
 
     Attributes:
         series_codes: Code -> series that have it; a series may have several.
@@ -86,8 +91,8 @@ class CheckReport(_Part):
 
     @property
     def is_ready(self) -> bool:
-        """Whether the data can be prepared: a faultless table with a patient in it."""
-        return not self.table.faults and self.table.num_patients > 0
+        """Whether the data can be prepared: the table is without fault."""
+        return not self.table.faults
 
 
 def check_cohort(contract: DataContract, sources: CohortSources) -> CheckReport:
@@ -112,7 +117,8 @@ def check_cohort(contract: DataContract, sources: CohortSources) -> CheckReport:
     )
     images = None
     if sources.images_folder is not None and contract.imaging is not None:
-        images = _check_images(sources, contract.imaging, table.rows)
+        everyone = (*table.rows, *table.without_outcome)
+        images = _check_images(sources, contract.imaging, everyone)
     codes = {**images.series_codes, **images.study_codes} if images else {}
     return CheckReport(
         contract=f"{contract.name} version {contract.version}",
@@ -121,7 +127,7 @@ def check_cohort(contract: DataContract, sources: CohortSources) -> CheckReport:
             num_rows=table.num_rows,
             num_patients=len(table.rows),
             num_events=sum(row.event for row in table.rows),
-            num_without_outcome=table.num_without_outcome,
+            num_without_outcome=len(table.without_outcome),
             num_missing=table.num_missing,
             num_unused_columns=table.num_unused_columns,
             faults=faults,
@@ -135,7 +141,7 @@ def require_ready(report: CheckReport) -> None:
     """Raise if the data cannot be prepared as it is.
 
     Raises:
-        DataError: The table has faults, or no patient has an outcome.
+        DataError: The table has faults.
     """
     table = report.table
     if table.faults:
@@ -144,12 +150,6 @@ def require_ready(report: CheckReport) -> None:
             "data.table_invalid",
             f"The clinical table has faults:\n{faults}",
             remedy="Correct the table, or map its columns in site.toml, and repeat.",
-        )
-    if not table.num_patients:
-        raise DataError(
-            "data.nothing_usable",
-            f"None of the {table.num_rows} rows has an outcome.",
-            remedy="Fill in the outcome columns and export the table again.",
         )
 
 

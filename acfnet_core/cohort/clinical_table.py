@@ -60,7 +60,7 @@ class TableFault:
 
 @dataclass(frozen=True, kw_only=True)
 class TableRow:
-    """One patient of the table, converted.
+    """What the table says of one patient, converted; an outcome it cannot hold.
 
     Attributes:
         row_number: As a spreadsheet counts.
@@ -72,10 +72,16 @@ class TableRow:
     patient_id: str = field(repr=False)
     clinical: Float32[np.ndarray, " feature"]
     clinical_mask: Bool[np.ndarray, " feature"]
+    resection_date: datetime.date | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowWithOutcome(TableRow):
+    """One patient of the table whose time and event are both known."""
+
     time_months: float
     event: int
     fong_score: float | None
-    resection_date: datetime.date | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,16 +91,16 @@ class ClinicalTable:
     Attributes:
         rows: Patients with a usable outcome, in the table's order; where there are
             faults, a faulty value counts as missing.
+        without_outcome: Patients whose time or event is missing, in the table's order.
         num_rows: Rows in the file, the header not counted.
-        num_without_outcome: Rows left out because time or event is missing.
         num_missing: Feature -> rows without a value.
         num_unused_columns: Columns of the file that the contract does not use.
     """
 
-    rows: tuple[TableRow, ...]
+    rows: tuple[RowWithOutcome, ...]
+    without_outcome: tuple[TableRow, ...]
     faults: tuple[TableFault, ...]
     num_rows: int
-    num_without_outcome: int
     num_missing: dict[str, int]
     num_unused_columns: int
 
@@ -150,17 +156,16 @@ def examine_clinical_table(
     found = faults.summary()
     converted = [
         _convert_row(contract, columns, index)
-        for index in range(len(rows))
-        if _has_outcome(contract, columns, index)
-        and columns[contract.patient_id_column][index] is not None
+        for index, patient_id in enumerate(columns[contract.patient_id_column])
+        if patient_id is not None
     ]
     return ClinicalTable(
-        rows=tuple(converted),
+        rows=tuple(row for row in converted if isinstance(row, RowWithOutcome)),
+        without_outcome=tuple(
+            row for row in converted if not isinstance(row, RowWithOutcome)
+        ),
         faults=found,
         num_rows=len(rows),
-        num_without_outcome=sum(
-            not _has_outcome(contract, columns, index) for index in range(len(rows))
-        ),
         num_missing={n: columns[n].count(None) for n in contract.features},
         num_unused_columns=len(header) - len(positions),
     )
@@ -254,16 +259,6 @@ def _check_identifiers(
         seen.add(patient_id)
 
 
-def _has_outcome(
-    contract: DataContract, columns: dict[str, list[Value]], index: int
-) -> bool:
-    endpoint = contract.endpoint
-    return (
-        columns[endpoint.time_column][index] is not None
-        and columns[endpoint.event_column][index] is not None
-    )
-
-
 def _convert_row(
     contract: DataContract, columns: dict[str, list[Value]], index: int
 ) -> TableRow:
@@ -278,24 +273,25 @@ def _convert_row(
     def value_of(name: str | None) -> Value:
         return columns[name][index] if name in columns else None
 
-    score = value_of(contract.baseline_score_column)
     resection = value_of(_resection_column(contract))
-    return TableRow(
+    row = TableRow(
         row_number=index + 2,
         patient_id=str(value_of(contract.patient_id_column)),
         clinical=np.array(inputs, np.float32),
         clinical_mask=np.array(mask, np.bool_),
-        time_months=_number(value_of(contract.endpoint.time_column)),
-        event=int(_number(value_of(contract.endpoint.event_column))),
-        fong_score=score if isinstance(score, float) else None,
         resection_date=resection if isinstance(resection, datetime.date) else None,
     )
-
-
-def _number(value: Value) -> float:
-    if isinstance(value, float):
-        return value
-    raise ValueError("a row with an outcome has a number here")
+    time_months = value_of(contract.endpoint.time_column)
+    event = value_of(contract.endpoint.event_column)
+    if not (isinstance(time_months, float) and isinstance(event, float)):
+        return row
+    score = value_of(contract.baseline_score_column)
+    return RowWithOutcome(
+        **vars(row),
+        time_months=time_months,
+        event=int(event),
+        fong_score=score if isinstance(score, float) else None,
+    )
 
 
 def _resection_column(contract: DataContract) -> str | None:

@@ -14,17 +14,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from acfnet_core.cohort.contract import CHANNELS
-from acfnet_core.cohort.store import PreparedCohort
+from acfnet_core.cohort.store import PreparedCohort, PreparedInputs
 
 
 @dataclass(frozen=True, kw_only=True)
-class CohortBatch:
-    """The inputs and outcomes of some patients.
+class InputBatch:
+    """The inputs of some patients, with an outcome or without.
 
     Attributes:
         scan_time_months: From the resection; before it negative; 0 where padded.
         clinical: Standardised by the contract; 0 where missing.
-        event: 1 if the event was seen at `time_months`, else 0.
     """
 
     scans: Float[Tensor, "batch scan channel depth height width"]
@@ -33,20 +32,48 @@ class CohortBatch:
     channel_mask: Bool[Tensor, "batch scan channel"]
     clinical: Float[Tensor, "batch feature"]
     clinical_mask: Bool[Tensor, "batch feature"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CohortBatch(InputBatch):
+    """The inputs and outcomes of some patients.
+
+    Attributes:
+        event: 1 if the event was seen at `time_months`, else 0.
+    """
+
     time_months: Float[Tensor, " batch"]
     event: Int[Tensor, " batch"]
 
 
 def collate(cohort: PreparedCohort, indices: Sequence[int]) -> CohortBatch:
-    """Load the patients at `indices`, in that order, as one batch.
+    """Load the patients at `indices` of `cohort.patients`, in that order, as one batch.
 
     Raises:
         ValueError: `indices` is empty.
         DataError: A prepared file is missing or damaged.
     """
-    if len(indices) == 0:
-        raise ValueError("indices must name at least one patient")
     patients = [cohort.patients[index] for index in indices]
+    return CohortBatch(
+        **vars(collate_inputs(cohort, patients)),
+        time_months=torch.tensor(
+            [p.time_months for p in patients], dtype=torch.float32
+        ),
+        event=torch.tensor([p.event for p in patients], dtype=torch.int64),
+    )
+
+
+def collate_inputs(
+    cohort: PreparedCohort, patients: Sequence[PreparedInputs]
+) -> InputBatch:
+    """Load patients of a cohort, who need no outcome, in that order as one batch.
+
+    Raises:
+        ValueError: There are none.
+        DataError: A prepared file is missing or damaged.
+    """
+    if len(patients) == 0:
+        raise ValueError("a batch must have at least one patient")
     size = len(patients)
     num_scans = max(len(patient.scans) for patient in patients)
     scans = np.zeros((size, num_scans, len(CHANNELS), *cohort.grid_shape), np.float32)
@@ -58,15 +85,11 @@ def collate(cohort: PreparedCohort, indices: Sequence[int]) -> CohortBatch:
         loaded = cohort.load_scans(patient)
         scans[row, :count], scan_times[row, :count], channel_mask[row, :count] = loaded
         scan_mask[row, :count] = True
-    return CohortBatch(
+    return InputBatch(
         scans=torch.from_numpy(scans),
         scan_time_months=torch.from_numpy(scan_times),
         scan_mask=torch.from_numpy(scan_mask),
         channel_mask=torch.from_numpy(channel_mask),
         clinical=torch.from_numpy(np.stack([p.clinical for p in patients])),
         clinical_mask=torch.from_numpy(np.stack([p.clinical_mask for p in patients])),
-        time_months=torch.tensor(
-            [p.time_months for p in patients], dtype=torch.float32
-        ),
-        event=torch.tensor([p.event for p in patients], dtype=torch.int64),
     )

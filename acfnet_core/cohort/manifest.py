@@ -37,16 +37,21 @@ class ScanRecord(_Record):
     channel_mask: tuple[bool, ...]
 
 
-class PatientRecord(_Record):
-    """One prepared patient as the manifest has it."""
+class InputsRecord(_Record):
+    """What a model may read of one patient; an outcome it cannot hold."""
 
     pseudonym: str
     clinical: tuple[float, ...]
     clinical_mask: tuple[bool, ...]
+    scans: tuple[ScanRecord, ...]
+
+
+class PatientRecord(InputsRecord):
+    """One prepared patient with an outcome, as the manifest has it."""
+
     time_months: float
     event: Annotated[int, Field(ge=0, le=1)]
     fong_score: float | None
-    scans: tuple[ScanRecord, ...]
 
 
 class Manifest(_Record):
@@ -56,9 +61,12 @@ class Manifest(_Record):
     contract_name: str
     contract_sha256: _Sha256
     num_without_outcome: int
+    """Rows of the table without time or event."""
     refused: dict[str, int]
     """Reason code -> number of studies or series that were not used."""
     patients: tuple[PatientRecord, ...]
+    without_outcome: tuple[InputsRecord, ...] = ()
+    """For prediction alone; a store of an earlier version counts them without more."""
 
 
 def read_manifest(folder: Path) -> Manifest | None:

@@ -1,8 +1,9 @@
 """From a site's files to its prepared store, patient by patient.
 
 A patient whose images are refused stays in, with images missing: leaving the sick out
-because their scans are harder to read would bend every result. Repeating a preparation
-is safe, and picks up what an interrupted one had finished.
+because their scans are harder to read would bend every result. A patient without an
+outcome is prepared alike and kept apart, to be predicted. Repeating a preparation is
+safe, and picks up what an interrupted one had finished.
 """
 
 import base64
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from acfnet_core.cohort.clinical_table import (
     ClinicalTable,
-    TableRow,
+    RowWithOutcome,
     read_clinical_table,
 )
 from acfnet_core.cohort.contract import DataContract
@@ -27,8 +28,10 @@ from acfnet_core.cohort.dicom_index import index_folder
 from acfnet_core.cohort.manifest import (
     FORMAT_VERSION,
     MANIFEST,
+    InputsRecord,
     Manifest,
     PatientRecord,
+    ScanRecord,
 )
 from acfnet_core.cohort.preparation_events import (
     CohortFinished,
@@ -94,17 +97,12 @@ def prepare_cohort(
     if num_workers < 1:
         raise ValueError(f"num_workers must be 1 or more, got {num_workers}")
     table = read_clinical_table(sources.clinical_table, contract, sources.column_names)
-    if not table.rows:
-        raise _nothing_usable(
-            f"none of the {table.num_rows} patients has time and event",
-            "Fill in the outcome columns and export the table again.",
-        )
     make_folder(store_folder, private=True)
     make_folder(store_folder / SCANS_FOLDER, private=True)
     plans, num_series = _plan(contract, sources, table)
     yield SourcesRead(
         num_patients=len(table.rows),
-        num_without_outcome=table.num_without_outcome,
+        num_without_outcome=len(table.without_outcome),
         num_series=num_series,
         num_scans_planned=sum(len(plan.scans) for plan in plans),
     )
@@ -112,23 +110,20 @@ def prepare_cohort(
         for codes in plan.refused:
             yield StudyRefused(row_number=plan.row.row_number, codes=codes)
     jobs = _make_jobs(contract, plans, store_folder, pseudonym_key)
-    records: list[PatientRecord] = []
-    refused = Counter(count_codes(plans))
-    for plan, job, result in zip(
-        plans, jobs, _run_jobs(jobs, num_workers), strict=True
-    ):
+    prepared = _Prepared(refused=Counter(count_codes(plans)))
+    results = zip(plans, jobs, _run_jobs(jobs, num_workers), strict=True)
+    for index, (plan, job, result) in enumerate(results, start=1):
         for code in result.refused:
-            refused[code] += 1
             yield StudyRefused(row_number=plan.row.row_number, codes=(code,))
-        records.append(_to_record(plan.row, job.pseudonym, result))
+        prepared.add(plan, job.pseudonym, result)
         yield PatientPrepared(
-            index=len(records),
+            index=index,
             total=len(plans),
             row_number=plan.row.row_number,
             num_scans=len(result.scans),
             num_reused=result.num_reused,
         )
-    yield _finish(contract, store_folder, table, records, dict(refused))
+    yield _finish(contract, store_folder, prepared)
 
 
 def make_pseudonym(pseudonym_key: bytes, patient_id: str) -> str:
@@ -144,8 +139,14 @@ def make_pseudonym(pseudonym_key: bytes, patient_id: str) -> str:
 def _plan(
     contract: DataContract, sources: CohortSources, table: ClinicalTable
 ) -> tuple[tuple[PatientPlan, ...], int]:
-    """Plan every patient's scans, in the order of the site's identifiers."""
-    rows = sorted(table.rows, key=lambda row: row.patient_id)
+    """Plan every patient's scans, in the order of the site's identifiers.
+
+    Patients without an outcome come after all others.
+    """
+    rows = [
+        *sorted(table.rows, key=lambda row: row.patient_id),
+        *sorted(table.without_outcome, key=lambda row: row.patient_id),
+    ]
     if sources.images_folder is None or contract.imaging is None:
         return tuple(PatientPlan(row=row, scans=(), refused=()) for row in rows), 0
     index = index_folder(sources.images_folder)
@@ -201,39 +202,56 @@ def _run_jobs(jobs: Sequence[ScanJob], num_workers: int) -> Iterator[JobResult]:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _to_record(row: TableRow, pseudonym: str, result: JobResult) -> PatientRecord:
-    return PatientRecord(
-        pseudonym=pseudonym,
-        clinical=tuple(row.clinical.tolist()),
-        clinical_mask=tuple(row.clinical_mask.tolist()),
-        time_months=row.time_months,
-        event=row.event,
-        fong_score=row.fong_score,
-        scans=result.scans,
-    )
+@dataclass(kw_only=True)
+class _Prepared:
+    """What is done so far: both parts of the manifest, in the order of the plans."""
+
+    refused: Counter[str]
+    patients: list[PatientRecord] = field(default_factory=list)
+    without_outcome: list[InputsRecord] = field(default_factory=list)
+
+    def add(self, plan: PatientPlan, pseudonym: str, result: JobResult) -> None:
+        row = plan.row
+        self.refused.update(result.refused)
+        inputs = InputsRecord(
+            pseudonym=pseudonym,
+            clinical=tuple(row.clinical.tolist()),
+            clinical_mask=tuple(row.clinical_mask.tolist()),
+            scans=result.scans,
+        )
+        if not isinstance(row, RowWithOutcome):
+            self.without_outcome.append(inputs)
+            return
+        self.patients.append(
+            PatientRecord(
+                **dict(inputs),
+                time_months=row.time_months,
+                event=row.event,
+                fong_score=row.fong_score,
+            )
+        )
 
 
 def _finish(
-    contract: DataContract,
-    store_folder: Path,
-    table: ClinicalTable,
-    records: list[PatientRecord],
-    refused: dict[str, int],
+    contract: DataContract, store_folder: Path, prepared: _Prepared
 ) -> CohortFinished:
     """Write the manifest, then remove the scans that no patient has any more."""
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         contract_name=contract.name,
         contract_sha256=contract.sha256(),
-        num_without_outcome=table.num_without_outcome,
-        refused=dict(sorted(refused.items())),
-        patients=tuple(records),
+        num_without_outcome=len(prepared.without_outcome),
+        refused=dict(sorted(prepared.refused.items())),
+        patients=tuple(prepared.patients),
+        without_outcome=tuple(prepared.without_outcome),
     )
     path = store_folder / MANIFEST
     content = manifest.model_dump_json(indent=1).encode()
     write_atomically(path, content, mode=PRIVATE_MODE)
-    scans = [scan for record in records for scan in record.scans]
-    kept = {store_folder / scan.file for scan in scans}
+    patients = manifest.patients
+    scans = _scans_of(patients)
+    others = _scans_of(manifest.without_outcome)
+    kept = {store_folder / scan.file for scan in (*scans, *others)}
     for file in (store_folder / SCANS_FOLDER).glob("*/*.safetensors"):
         if file not in kept:
             file.unlink()
@@ -241,13 +259,19 @@ def _finish(
                 file.parent.rmdir()
     return CohortFinished(
         manifest=path,
-        num_patients=len(records),
-        num_events=sum(record.event for record in records),
-        num_with_scans=sum(bool(record.scans) for record in records),
+        num_patients=len(patients),
+        num_events=sum(patient.event for patient in patients),
+        num_with_scans=sum(bool(patient.scans) for patient in patients),
         num_scans=len(scans),
-        num_scans_assumed=sum(scan.time_assumed for scan in scans),
+        num_without_outcome=len(manifest.without_outcome),
+        num_scans_without_outcome=len(others),
+        num_scans_assumed=sum(scan.time_assumed for scan in (*scans, *others)),
         refused=manifest.refused,
     )
+
+
+def _scans_of(records: Sequence[InputsRecord]) -> list[ScanRecord]:
+    return [scan for record in records for scan in record.scans]
 
 
 def _nothing_usable(reason: str, remedy: str) -> DataError:

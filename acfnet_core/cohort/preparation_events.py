@@ -9,7 +9,12 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class SourcesRead:
-    """The table and the headers of the images have been read."""
+    """The table and the headers of the images have been read.
+
+    Attributes:
+        num_patients: With an outcome.
+        num_scans_planned: Of all patients, with an outcome or without.
+    """
 
     num_patients: int
     num_without_outcome: int
@@ -41,8 +46,12 @@ class CohortFinished:
     """The manifest has been written; the store can be opened.
 
     Attributes:
-        num_scans_assumed: Scans whose time is assumed, for want of a resection date.
-        refused: Reason code -> number of studies.
+        num_patients: With an outcome; events and scans are theirs.
+        num_without_outcome: Patients who are there to be predicted, never trained on.
+        num_scans_without_outcome: Their scans.
+        num_scans_assumed: Scans of all whose time is assumed, for want of a resection
+            date.
+        refused: Reason code -> number of studies of all.
     """
 
     manifest: Path
@@ -50,6 +59,8 @@ class CohortFinished:
     num_events: int
     num_with_scans: int
     num_scans: int
+    num_without_outcome: int
+    num_scans_without_outcome: int
     num_scans_assumed: int
     refused: dict[str, int]
 

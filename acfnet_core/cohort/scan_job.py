@@ -26,7 +26,8 @@ from acfnet_core.cohort.volume import GridVolume, lay_on_grid
 from acfnet_core.files import PRIVATE_MODE, make_folder, write_atomically
 
 SCANS_FOLDER = "scans"
-_METADATA_KEY = "acfnet"
+METADATA_KEY = "acfnet"
+"""Of a prepared file's own header: its value is JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,15 +87,23 @@ def hash_files(headers: Iterable[InstanceHeader]) -> str:
     return digest.hexdigest()
 
 
+def name_scan(headers: Iterable[InstanceHeader], imaging: ImagingExpectations) -> str:
+    """Return the name of the file that is prepared from a series and its segmentation.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    identity = f"{hash_files(headers)} {spec_of(imaging)}"
+    return hashlib.sha256(identity.encode()).hexdigest()[:40] + ".safetensors"
+
+
 def _prepare_scan(
     job: ScanJob, scan: PlannedScan, imaging: ImagingExpectations
 ) -> tuple[ScanRecord, bool]:
     try:
-        source = hash_files((*scan.series.headers, scan.segmentation))
+        name = name_scan((*scan.series.headers, scan.segmentation), imaging)
     except OSError:
         raise ScanRefusedError("DECODE_FAILED") from None
-    identity = f"{source} {spec_of(imaging)}"
-    name = hashlib.sha256(identity.encode()).hexdigest()[:40] + ".safetensors"
     folder = Path(SCANS_FOLDER) / job.pseudonym
     path = job.store_folder / folder / name
     channel_mask = _read_whole(path)
@@ -136,7 +145,7 @@ def _pack(grid: GridVolume, metadata: dict[str, object]) -> bytes:
     # One key only: safetensors writes several in an order that changes with the run.
     return save(
         {"ct_hu": grid.ct_hu, "labels": grid.labels},
-        metadata={_METADATA_KEY: json.dumps(metadata, sort_keys=True)},
+        metadata={METADATA_KEY: json.dumps(metadata, sort_keys=True)},
     )
 
 
@@ -150,7 +159,7 @@ def _read_whole(path: Path) -> tuple[bool, ...] | None:
         return None
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = json.loads((file.metadata() or {})[_METADATA_KEY])
+            metadata = json.loads((file.metadata() or {})[METADATA_KEY])
             payload = _payload_of(file.get_tensor("ct_hu"), file.get_tensor("labels"))
             channel_mask = tuple(bool(flag) for flag in metadata["channel_mask"])
             is_whole = payload == metadata["payload_sha256"]

@@ -29,3 +29,28 @@ def split_patients(
         num_first = round(fraction * members.size)
         is_first[rng.permutation(members)[:num_first]] = True
     return np.flatnonzero(is_first), np.flatnonzero(~is_first)
+
+
+def draw_folds(
+    events: Bool[np.ndarray, " patient"], *, num_folds: int, seed: int
+) -> Int[np.ndarray, " patient"]:
+    """Number the fold of every patient, with about equal shares of events.
+
+    Args:
+        events: Whether each patient had the event.
+        num_folds: At least 2.
+        seed: Decides who goes where; the same seed gives the same folds.
+
+    Raises:
+        ValueError: There are fewer than two folds, or fewer patients than folds.
+    """
+    if not 2 <= num_folds <= events.size:
+        raise ValueError(
+            f"num_folds must be from 2 to the {events.size} patients, got {num_folds}"
+        )
+    rng = np.random.default_rng(seed)
+    fold = np.empty(events.size, np.int64)
+    for stratum in (False, True):
+        members = rng.permutation(np.flatnonzero(events == stratum))
+        fold[members] = np.arange(members.size) % num_folds
+    return fold

@@ -4,6 +4,10 @@ A store is a private folder: `manifest.json`, written last, and one safetensors 
 each scan. Patients appear under keyed pseudonyms, in the order of their identifiers at
 the site, which is the same under every key. Each file's hash is checked when this
 process first opens it.
+
+Patients without an outcome stand apart, as `PreparedInputs`: what goes through
+`patients` to train, count or judge cannot meet one, and there is no time or event to
+misread.
 """
 
 import hashlib
@@ -18,6 +22,7 @@ from safetensors.numpy import load
 from acfnet_core.cohort.contract import CHANNELS, DataContract
 from acfnet_core.cohort.manifest import (
     MANIFEST,
+    InputsRecord,
     PatientRecord,
     ScanRecord,
     damaged,
@@ -32,24 +37,33 @@ GRID_WITHOUT_IMAGING = (24, 48, 48)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreparedPatient:
-    """One patient: inputs, outcome, and where the scans are.
+class PreparedInputs:
+    """What a model may read of one patient: inputs, and where the scans are.
 
     Attributes:
         pseudonym: Keyed by the site; it cannot be linked between sites.
         clinical: Standardised by the contract; 0 where missing.
-        event: 1 if the event was seen at `time_months`, 0 if follow-up ended then.
-        fong_score: The published score that the model is compared with, if known.
         scans: Earliest first.
     """
 
     pseudonym: str
     clinical: Float32[np.ndarray, " feature"]
     clinical_mask: Bool[np.ndarray, " feature"]
+    scans: tuple[ScanRecord, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedPatient(PreparedInputs):
+    """One patient with an outcome.
+
+    Attributes:
+        event: 1 if the event was seen at `time_months`, 0 if follow-up ended then.
+        fong_score: The published score that the model is compared with, if known.
+    """
+
     time_months: float
     event: int
     fong_score: float | None
-    scans: tuple[ScanRecord, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,14 +71,15 @@ class PreparedCohort:
     """The patients of one store, under one contract.
 
     Attributes:
-        num_without_outcome: Rows of the table that were left out: no outcome.
+        patients: With an outcome: all that is trained on, counted and judged by.
+        without_outcome: To be predicted, and for nothing else.
         refused: Reason code -> number of studies or series that were not used.
     """
 
     contract: DataContract
     folder: Path
     patients: tuple[PreparedPatient, ...]
-    num_without_outcome: int = 0
+    without_outcome: tuple[PreparedInputs, ...] = ()
     refused: dict[str, int] = field(default_factory=dict)
     _verified: set[str] = field(default_factory=set, compare=False, repr=False)
 
@@ -75,7 +90,7 @@ class PreparedCohort:
         return imaging.grid_shape if imaging else GRID_WITHOUT_IMAGING
 
     def load_scans(
-        self, patient: PreparedPatient
+        self, patient: PreparedInputs
     ) -> tuple[
         Float32[np.ndarray, "scan channel depth height width"],
         Float32[np.ndarray, " scan"],
@@ -151,26 +166,33 @@ def open_store(folder: Path, *, contract: DataContract) -> PreparedCohort:
             remedy="Run `acf-client data prepare` under the contract of this run.",
         )
     num_features = contract.num_clinical_features
-    if any(len(p.clinical) != num_features for p in manifest.patients):
+    records = (*manifest.patients, *manifest.without_outcome)
+    if any(len(record.clinical) != num_features for record in records):
         raise damaged(folder / MANIFEST)
     return PreparedCohort(
         contract=contract,
         folder=folder,
         patients=tuple(_to_patient(record) for record in manifest.patients),
-        num_without_outcome=manifest.num_without_outcome,
+        without_outcome=tuple(_to_inputs(one) for one in manifest.without_outcome),
         refused=dict(manifest.refused),
+    )
+
+
+def _to_inputs(record: InputsRecord) -> PreparedInputs:
+    return PreparedInputs(
+        pseudonym=record.pseudonym,
+        clinical=np.array(record.clinical, np.float32),
+        clinical_mask=np.array(record.clinical_mask, np.bool_),
+        scans=record.scans,
     )
 
 
 def _to_patient(record: PatientRecord) -> PreparedPatient:
     return PreparedPatient(
-        pseudonym=record.pseudonym,
-        clinical=np.array(record.clinical, np.float32),
-        clinical_mask=np.array(record.clinical_mask, np.bool_),
+        **vars(_to_inputs(record)),
         time_months=record.time_months,
         event=record.event,
         fong_score=record.fong_score,
-        scans=record.scans,
     )
 
 

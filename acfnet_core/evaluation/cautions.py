@@ -31,6 +31,7 @@ def collect_warnings(
     """
     return [
         *_about_size(held_out),
+        *_about_support(held_out),
         *_about_horizons(held_out, wanted_tau_months),
         *_about_years(held_out),
         *_about_scores(held_out, scores),
@@ -62,16 +63,27 @@ def _about_size(held_out: HeldOut) -> Iterator[str]:
         )
 
 
+def _about_support(held_out: HeldOut) -> Iterator[str]:
+    supported = held_out.supported_months
+    if supported < held_out.bin_edges_months[-1]:
+        yield (
+            f"After {supported:.0f} months no site had {held_out.minimum_cell} "
+            "patients left at risk to train on: the model's hazards beyond rest on few "
+            "patients or on none. No figure uses a predicted curve beyond that time."
+        )
+
+
 def _about_horizons(held_out: HeldOut, wanted_tau_months: float) -> Iterator[str]:
+    what = _what_ends(held_out)
     if held_out.tau_months < wanted_tau_months:
         yield (
-            f"Follow-up ends at {held_out.limit_months:.1f} months: Uno's C and the "
+            f"{what} at {held_out.tau_months:.1f} months: Uno's C and the "
             f"restricted mean use this instead of {wanted_tau_months:.0f} months."
         )
     months = held_out.brier_months
     if months.size == 0:
         yield (
-            "Follow-up ends before the window of the integrated Brier score: "
+            f"{what} before the window of the integrated Brier score: "
             "it is not determined."
         )
     elif months[-1] < WINDOW_MONTHS[1]:
@@ -81,12 +93,21 @@ def _about_horizons(held_out: HeldOut, wanted_tau_months: float) -> Iterator[str
         )
 
 
+def _what_ends(held_out: HeldOut) -> str:
+    """Say what comes to its end first, the patients' follow-up or the model's say."""
+    if held_out.limit_months <= held_out.supported_months:
+        return "Follow-up ends"
+    return "What the model can tell ends"
+
+
 def _about_years(held_out: HeldOut) -> Iterator[str]:
     for year in YEARS:
         months = year * MONTHS_PER_YEAR
         followed = int(np.sum(held_out.time_months >= months))
         name = "1 year" if year == 1 else f"{year} years"
-        if not held_out.determines(year):
+        if not held_out.supports(year):
+            yield f"{name}: beyond what the model can tell; no figure is given for it."
+        elif not held_out.determines(year):
             yield f"Nobody is followed beyond {name}: no figure is given for it."
         elif followed < held_out.minimum_cell:
             yield (

@@ -4,6 +4,7 @@ Everything here is the same for all models, which is what makes them comparable.
 """
 
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -26,7 +27,9 @@ class HeldOut:
     """Of the training patients; held fixed over the resamples."""
     counts: Float[np.ndarray, "resample patient"]
     limit_months: float
-    """From here on the data no longer determine anything."""
+    """From here on the held-out data no longer determine anything."""
+    supported_months: float
+    """After this time the predicted curves rest on no training patient, or end."""
     tau_months: float
     brier_months: Float[np.ndarray, " query"]
     minimum_cell: int
@@ -44,11 +47,13 @@ class HeldOut:
         num_bootstrap: int,
         bootstrap_seed: int,
         minimum_cell: int,
+        supported_months: float | None = None,
     ) -> "HeldOut":
-        """Check the outcomes and bound every horizon by the follow-up.
+        """Check the outcomes and bound every horizon by follow-up and support.
 
         Raises:
-            ValueError: The outcomes, `tau_months` or `minimum_cell` are not usable.
+            ValueError: The outcomes, `tau_months`, `minimum_cell` or
+                `supported_months` are not usable.
         """
         check_outcomes(time_months, event)
         if tau_months <= 0 or minimum_cell < 1:
@@ -56,6 +61,7 @@ class HeldOut:
                 f"tau_months is {tau_months} and minimum_cell {minimum_cell}; "
                 "expected above 0 and at least 1."
             )
+        supported = _bound_support(supported_months, float(bin_edges_months[-1]))
         censoring = estimate_censoring(train_time_months, train_event)
         longest = float(time_months.max())
         limit = min(longest, _end_of_support(censoring))
@@ -66,8 +72,10 @@ class HeldOut:
             censoring=censoring,
             counts=draw_resamples(time_months.size, num_bootstrap, bootstrap_seed),
             limit_months=limit,
-            tau_months=min(tau_months, limit),
-            brier_months=brier_window(limit),
+            supported_months=supported,
+            tau_months=min(tau_months, limit, supported),
+            # The grid stays below its limit, and may reach the supported time.
+            brier_months=brier_window(min(limit, float(np.nextafter(supported, inf)))),
             minimum_cell=minimum_cell,
         )
 
@@ -77,8 +85,21 @@ class HeldOut:
         return int(self.time_months.size)
 
     def determines(self, year: int) -> bool:
-        """Tell whether patients are still followed after the end of `year`."""
-        return year * MONTHS_PER_YEAR < self.limit_months
+        """Tell whether the year is supported and patients are followed beyond it."""
+        return self.supports(year) and year * MONTHS_PER_YEAR < self.limit_months
+
+    def supports(self, year: int) -> bool:
+        """Tell whether the predicted curves hold to the end of `year`."""
+        return year * MONTHS_PER_YEAR <= self.supported_months
+
+
+def _bound_support(supported_months: float | None, horizon_months: float) -> float:
+    """Return how far the curves hold: at most to their last bin."""
+    if supported_months is None:
+        return horizon_months
+    if not supported_months > 0:
+        raise ValueError(f"supported_months is {supported_months}; expected above 0.")
+    return min(supported_months, horizon_months)
 
 
 def _end_of_support(censoring: KaplanMeierCurve) -> float:

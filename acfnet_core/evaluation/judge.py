@@ -50,6 +50,8 @@ def judge(
     bootstrap_seed: int = 0,
     minimum_cell: int = DEFAULT_MINIMUM_CELL,
     tau_months: float = DEFAULT_TAU_MONTHS,
+    supported_months: float | None = None,
+    landmark_months: float | None = None,
 ) -> Verdict:
     """Judge the first of the predictions beside the others.
 
@@ -72,7 +74,12 @@ def judge(
         num_bootstrap: Resamples of each interval.
         bootstrap_seed: Same seed, same intervals.
         minimum_cell: No smaller group is shown.
-        tau_months: The horizon; cut to the follow-up, with a warning.
+        tau_months: The horizon; cut to the follow-up and to what is supported, with a
+            warning.
+        supported_months: How far the judged model's hazards rest on patients at risk;
+            no figure of any model reaches beyond it. None is the last bin edge.
+        landmark_months: Months after the resection from which all times here count, to
+            be told in the verdict. None is from the resection.
 
     Returns:
         The verdict. A figure that the patients do not determine is None in it.
@@ -97,6 +104,7 @@ def judge(
         num_bootstrap=num_bootstrap,
         bootstrap_seed=bootstrap_seed,
         minimum_cell=minimum_cell,
+        supported_months=supported_months,
     )
     average = KaplanMeierBaseline.fit(weighting_time, weighting_event)
     reference = average.predict_survival(len(event), held_out.bin_edges_months)
@@ -110,6 +118,7 @@ def judge(
         has_training_outcomes=has_training,
         num_training_patients=num_training_patients,
         bootstrap_seed=bootstrap_seed,
+        landmark_months=landmark_months,
     )
 
 
@@ -121,6 +130,7 @@ def _assemble(
     has_training_outcomes: bool,
     num_training_patients: int | None,
     bootstrap_seed: int,
+    landmark_months: float | None,
 ) -> Verdict:
     """Compute every part and put them together."""
     (name, survival), *references = curves.items()
@@ -150,6 +160,8 @@ def _assemble(
         median_follow_up_months=reverse.median_months(),
         num_training_patients=num_training_patients,
         tau_months=held_out.tau_months,
+        supported_months=held_out.supported_months,
+        landmark_months=landmark_months,
         risk_definition=_RISK_DEFINITION.format(held_out.tau_months),
         brier_window_months=_brier_window(held_out),
         scores=scores,
@@ -185,11 +197,15 @@ def _divide(model: Predictions) -> tuple[list[GroupCurve], float | None, list[st
 def _adjacency(model: Predictions) -> TemporalAdjacency | None:
     if model.num_patients == 0:
         return None
+    edges = model.held_out.bin_edges_months
+    is_supported = edges <= model.held_out.supported_months
+    if not is_supported.any():
+        return None
     return temporal_adjacency_accuracy(
         model.time_months,
         model.event,
-        model.survival,
-        model.held_out.bin_edges_months,
+        model.survival[:, is_supported],
+        edges[is_supported],
     )
 
 

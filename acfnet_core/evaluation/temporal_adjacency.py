@@ -14,7 +14,8 @@ from acfnet_core.time_units import MONTHS_PER_YEAR
 
 NOTE = (
     "Patients with an event only. The predicted year is that of the median of the "
-    "predicted distribution; a median beyond the last year counts as a miss. The best "
+    "predicted distribution; a median beyond the last "
+    "supported bin counts as a miss. The best "
     "constant year was chosen on these same patients."
 )
 

@@ -140,6 +140,12 @@ class Verdict(_Record):
     """None when whoever judged does not know it."""
     tau_months: float
     """The horizon of Uno's C and of the restricted mean survival used as risk."""
+    supported_months: float | None = None
+    """No figure looks beyond this time: after it no training site had enough patients
+    at risk, or the predicted curves end. None in files from before it was told."""
+    landmark_months: float | None = None
+    """Months after the resection from which all times count, among those still free of
+    the event then; None is from the resection."""
     risk_definition: str
     """How a survival curve becomes the one number that concordance needs."""
     brier_window_months: tuple[float, float] | None

@@ -28,6 +28,8 @@ PARAMETERS = "parameters"
 Document = TypeVar("Document", bound=Section)
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+LandmarkMonths = Annotated[float, Field(ge=-24, le=96)]
+"""Months after the resection from which a run's times count."""
 RunName = Name
 """A run is named like a site: its name stands in file names."""
 
@@ -49,6 +51,9 @@ class RoundRequest(Section):
     model: dict[str, Any]
     training: dict[str, Any]
     loss: dict[str, Any]
+    landmark_months: LandmarkMonths | None = None
+    """The site trains and judges on its patients as they were seen then; null is from
+    the resection, with every patient."""
 
 
 class SiteMetrics(Section):
@@ -71,6 +76,9 @@ class CohortCounts(Section):
     num_events: Annotated[int, Field(ge=0)] | None
     num_with_scans: Annotated[int, Field(ge=0)] | None
     num_scans: Annotated[int, Field(ge=0)] | None
+    followed_months: Annotated[float, Field(gt=0)] | None
+    """Right edge of the last bin at whose start at least the minimum cell of the
+    patients were still at risk; null where that is none."""
 
 
 class RoundReply(Section):

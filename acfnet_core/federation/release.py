@@ -1,21 +1,43 @@
-"""The trained global model as files that anyone can load: safetensors and JSON."""
+"""The trained global model as files that anyone can load: safetensors and JSON.
 
+    model.json                       what the parameters are; written last
+    parameters.safetensors           the final model
+    members/round-0007.safetensors   the model after an earlier round
+
+The final model and the members, the models of the last rounds before it, make an
+ensemble: how far they differ tells how far training had settled.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from acfnet_core.config import Section
 from acfnet_core.errors import DataError
-from acfnet_core.federation.messages import RunName, Sha256
+from acfnet_core.federation.messages import LandmarkMonths, RunName, Sha256
 from acfnet_core.federation.parameters import NamedArrays, flatten, sha256_of
 from acfnet_core.files import make_folder, write_atomically
 
 RELEASE_FOLDER = "model"
 PARAMETERS_FILE = "parameters.safetensors"
 DESCRIPTION_FILE = "model.json"
+MEMBERS_FOLDER = "members"
+
+NO_MEMBERS: Mapping[int, NamedArrays] = MappingProxyType({})
+
+
+class ReleaseMember(Section):
+    """The global model after an earlier round, which came with the final one."""
+
+    round: Annotated[int, Field(ge=1)]
+    file: Annotated[str, Field(pattern=r"^members/round-[0-9]{4,}\.safetensors$")]
+    sha256: Sha256
+    """Hash of the parameters, as `parameters_sha256`."""
 
 
 class ReleaseDescription(Section):
@@ -26,6 +48,14 @@ class ReleaseDescription(Section):
     model: dict[str, Any]
     contract_sha256: Sha256
     parameters_sha256: Sha256
+    supported_months: Annotated[float, Field(gt=0)] | None = None
+    """Right edge of the last bin in which enough patients of a site were at risk; the
+    hazards after it rest on no patient. None where no site could say."""
+    landmark_months: LandmarkMonths | None = None
+    """Months after the resection from which times count, for patients who were still
+    free of the event then; None is from the resection."""
+    members: tuple[ReleaseMember, ...] = ()
+    """By round; the final model is not among them."""
 
 
 def save_release(
@@ -35,31 +65,81 @@ def save_release(
     run: str,
     model: dict[str, Any],
     contract_sha256: str,
+    supported_months: float | None = None,
+    landmark_months: float | None = None,
+    members: Mapping[int, NamedArrays] = NO_MEMBERS,
 ) -> None:
     """Write a trained model; the description comes last.
+
+    Args:
+        folder: Where to write; made if it is not there.
+        arrays: The final model.
+        run: Name of the run.
+        model: The network's settings in full.
+        contract_sha256: Hash of the data contract that it was trained under.
+        supported_months: How far the hazards rest on patients at risk.
+        landmark_months: Months after the resection from which times count.
+        members: Round to model, of earlier rounds.
 
     Raises:
         MachineError: The folder cannot be written or the disk is full.
     """
     make_folder(folder)
+    write_atomically(folder / PARAMETERS_FILE, save(dict(arrays)))
     description = ReleaseDescription(
         run=run,
         model=model,
         contract_sha256=contract_sha256,
         parameters_sha256=sha256_of(flatten(arrays)),
+        supported_months=supported_months,
+        landmark_months=landmark_months,
+        members=tuple(
+            _save_member(folder, number, members[number]) for number in sorted(members)
+        ),
     )
-    write_atomically(folder / PARAMETERS_FILE, save(dict(arrays)))
     content = description.model_dump_json(indent=2).encode()
     write_atomically(folder / DESCRIPTION_FILE, content)
 
 
 def load_release(folder: Path) -> tuple[NamedArrays, ReleaseDescription]:
-    """Read a trained model's files and check them.
+    """Read a trained model's files and check them; the members are not read.
 
     Raises:
         DataError: They are absent (`data.path_not_found`) or damaged
             (`data.store_damaged`).
     """
+    description = _load_description(folder)
+    sha256 = description.parameters_sha256
+    return _load_arrays(folder, PARAMETERS_FILE, sha256), description
+
+
+def load_members(folder: Path) -> tuple[NamedArrays, ...]:
+    """Read the models of earlier rounds that came with a trained model, by round.
+
+    Returns:
+        One for each of the description's `members`, in that order; none where the
+        release has none.
+
+    Raises:
+        DataError: They are absent (`data.path_not_found`) or damaged
+            (`data.store_damaged`).
+    """
+    members = _load_description(folder).members
+    return tuple(_load_arrays(folder, m.file, m.sha256) for m in members)
+
+
+def _save_member(folder: Path, round_number: int, arrays: NamedArrays) -> ReleaseMember:
+    make_folder(folder / MEMBERS_FOLDER)
+    member = ReleaseMember(
+        round=round_number,
+        file=f"{MEMBERS_FOLDER}/round-{round_number:04d}.safetensors",
+        sha256=sha256_of(flatten(arrays)),
+    )
+    write_atomically(folder / member.file, save(dict(arrays)))
+    return member
+
+
+def _load_description(folder: Path) -> ReleaseDescription:
     path = folder / DESCRIPTION_FILE
     if not path.is_file():
         raise DataError(
@@ -68,19 +148,25 @@ def load_release(folder: Path) -> tuple[NamedArrays, ReleaseDescription]:
             remedy="Give the `model` folder of a run that has finished.",
         )
     try:
-        description = ReleaseDescription.model_validate_json(path.read_bytes())
-        arrays = load_file(folder / PARAMETERS_FILE)
-        intact = sha256_of(flatten(arrays)) == description.parameters_sha256
-    except (OSError, ValueError, ValidationError, SafetensorError) as error:
-        raise _damaged(folder, type(error).__name__) from error
-    if not intact:
-        raise _damaged(folder, "the hash differs")
-    return arrays, description
+        return ReleaseDescription.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise _damaged(folder, DESCRIPTION_FILE, type(error).__name__) from error
 
 
-def _damaged(folder: Path, reason: str) -> DataError:
+def _load_arrays(folder: Path, file: str, sha256: str) -> NamedArrays:
+    try:
+        arrays = load_file(folder / file)
+        is_intact = sha256_of(flatten(arrays)) == sha256
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _damaged(folder, file, type(error).__name__) from error
+    if not is_intact:
+        raise _damaged(folder, file, "the hash differs")
+    return arrays
+
+
+def _damaged(folder: Path, file: str, reason: str) -> DataError:
     return DataError(
         "data.store_damaged",
-        f"{folder}: the model's files are damaged ({reason}).",
+        f"{folder}: the model's files are damaged ({file}: {reason}).",
         remedy="Copy the folder again from the coordinator.",
     )

@@ -5,7 +5,7 @@ the image. `group` are sequences of one patient that do not see each other.
 """
 
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
@@ -36,17 +36,22 @@ class SelfAttention(nn.Module):
         token_mask: Bool[Tensor, "batch token"] | None = None,
     ) -> Float[Tensor, "batch group token feature"]:
         """Let each token of a group look at those that exist."""
+        num_groups = tokens.shape[1]
+        # Patients and groups share an axis: torch has fused kernels, which never hold
+        # the table of all pairs, for four axes and none for five.
         query, key, value = rearrange(
             self.query_key_value(tokens),
-            "b g t (three n f) -> three b g n t f",
+            "b g t (three n f) -> three (b g) n t f",
             three=3,
             n=self.num_heads,
         )
-        visible = None if token_mask is None else token_mask[:, None, None, None, :]
+        visible = None
+        if token_mask is not None:
+            visible = repeat(token_mask, "b t -> (b g) 1 1 t", g=num_groups)
         mixed = functional.scaled_dot_product_attention(
             query, key, value, attn_mask=visible
         )
-        return self.out(rearrange(mixed, "b g n t f -> b g t (n f)"))
+        return self.out(rearrange(mixed, "(b g) n t f -> b g t (n f)", g=num_groups))
 
 
 class AxialAttention4D(nn.Module):

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from acfnet_core.time_units import MONTHS_PER_YEAR
 
+MODEL_NAME = "4D-ACFNet"
 HAZARD_OF_HALF_A_YEAR = 0.1
 NUM_STAGES = 3
 STAGES_BEFORE_YEARS = {"stem": 0, "stage1": 1, "stage2": 2}
@@ -22,19 +23,19 @@ SIZES: dict[str, dict[str, Any]] = {
     "tiny": {
         "channels": 24,
         "reduction": (4, 8, 8),
-        "token_width": 32,
+        "token_width": 24,
         "num_fusion_layers": 1,
     },
     "small": {
         "channels": 40,
         "reduction": (4, 8, 8),
-        "token_width": 64,
+        "token_width": 72,
         "num_fusion_layers": 2,
     },
     "base": {
         "channels": 64,
         "reduction": (4, 4, 4),
-        "token_width": 104,
+        "token_width": 120,
         "num_fusion_layers": 3,
     },
 }
@@ -67,7 +68,7 @@ class AcfNetConfig(BaseModel):
         0.01, gt=0, lt=1, description="Start of the competing hazard in each bin."
     )
     expand_at: Literal["stem", "stage1", "stage2"] = Field(
-        "stage1", description="After which part scans become years; later is cheaper."
+        "stage2", description="After which part scans become years; later is cheaper."
     )
     convolution: Literal["separable", "full"] = Field(
         "separable", description="`full` is the counterpart with whole 4D kernels."
@@ -95,6 +96,9 @@ class AcfNetConfig(BaseModel):
         default_factory=_of_size("num_fusion_layers"), ge=0, description="Transformer."
     )
     num_heads: int = Field(4, ge=1, description="Attention heads and norm groups.")
+    num_axial_heads: int = Field(
+        1, ge=1, description="Heads of the 4D attention; narrow ones are slow on a CPU."
+    )
     dropout: float = Field(
         0.3, ge=0, lt=1, description="In the Transformer's branches, while training."
     )
@@ -109,6 +113,11 @@ class AcfNetConfig(BaseModel):
             raise ValueError(
                 f"channels ({self.channels}) and token_width ({self.token_width}) must "
                 f"be multiples of twice num_heads ({heads})"
+            )
+        if self.channels % self.num_axial_heads:
+            raise ValueError(
+                f"channels ({self.channels}) must be a multiple of num_axial_heads "
+                f"({self.num_axial_heads})"
             )
         if any(step < 2 or step % 2 for step in self.reduction):
             raise ValueError(f"reduction {self.reduction} must be even numbers from 2")

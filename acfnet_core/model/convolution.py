@@ -15,8 +15,6 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from acfnet_core.model.config import AcfNetConfig
-
 SPATIAL_TAPS = 27
 TEMPORAL_TAPS = 3
 MATCHING_SCALE = 0.59
@@ -151,9 +149,14 @@ class ResidualStage(nn.Module):
 class Stem(nn.Module):
     """Two strided convolutions that take a scan to the grid of the risk map.
 
-    The kernels are even (4 at stride 2, then as wide as their stride), so that an
-    output cell lies on the middle of the voxels it covers: with the usual 3 at stride
-    2 the risk map would sit a few voxels off the anatomy.
+    Each kernel is as wide as its stride, so a cell of the map is made of the voxels it
+    covers and lies on their middle: with the usual 3 at stride 2 the map would sit a
+    few voxels off the anatomy. Neighbouring cells meet in the stages that follow, at a
+    small part of what wider kernels cost on the finest grid.
+
+    Between the two stands a ReLU and no norm: this is the finest grid of the network,
+    where each tensor that backward needs costs as much as all the years of a stage, and
+    a ReLU needs nothing but its result.
 
     Which channels exist is told by one learned vector per channel; a channel of zeros
     alone could as well mean a liver without tumours.
@@ -169,9 +172,8 @@ class Stem(nn.Module):
         super().__init__()
         merge = (reduction[0] // 2, reduction[1] // 2, reduction[2] // 2)
         half = channels // 2
-        self.reduce = FramewiseConv3d(num_channels, half, 4, stride=2, padding=1)
-        self.reduce_norm = FramewiseGroupNorm(num_groups, half)
-        self.activation = nn.GELU()
+        self.reduce = FramewiseConv3d(num_channels, half, 2, stride=2)
+        self.activation = nn.ReLU()
         self.merge = FramewiseConv3d(half, channels, merge, stride=merge)
         self.merge_norm = FramewiseGroupNorm(num_groups, channels)
         self.presence = nn.Linear(num_channels, channels, bias=False)
@@ -182,35 +184,6 @@ class Stem(nn.Module):
         channel_known: Float[Tensor, "batch scan channel"],
     ) -> Float[Tensor, "batch scan out_channel mapdepth mapheight mapwidth"]:
         """Encode every scan by itself."""
-        reduced = self.activation(self.reduce_norm(self.reduce(scans)))
+        reduced = self.activation(self.reduce(scans))
         merged = self.merge_norm(self.merge(reduced))
         return merged + self.presence(channel_known)[..., None, None, None]
-
-
-def stack_stages(
-    config: AcfNetConfig, num_stages: int, *, of_years: bool
-) -> nn.Sequential:
-    """Stack stages that work in space for scans, in space and time for years.
-
-    Real scans have no regular spacing in time, so before the virtual years a stage
-    convolves in space only.
-    """
-    return nn.Sequential(
-        *(
-            ResidualStage(
-                _convolution(config, of_years=of_years),
-                config.channels,
-                config.num_heads,
-            )
-            for _ in range(num_stages)
-        )
-    )
-
-
-def _convolution(config: AcfNetConfig, *, of_years: bool) -> nn.Module:
-    channels = config.channels
-    if not of_years:
-        return FramewiseConv3d(channels, channels, 3, padding=1, bias=False)
-    if config.convolution == "separable":
-        return SpatiotemporalSeparableConv(channels, channels)
-    return FullConv4D(channels, channels)

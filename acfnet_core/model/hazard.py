@@ -45,20 +45,23 @@ class TemporalUpsampler(nn.Linear):
 
 @dataclass(frozen=True, kw_only=True)
 class HazardLogits:
-    """Logits of every bin, of both modalities and mixed by the gate."""
+    """Logits of every bin: `mixed = gate image + (1 - gate) clinical + residual`."""
 
     mixed: Float[Tensor, "batch bin"]
     image: Float[Tensor, "batch bin"]
     clinical: Float[Tensor, "batch bin"]
+    residual: Float[Tensor, "batch bin"]
     gate: Float[Tensor, "batch bin"]
 
 
 class GatedHazardHead(nn.Module):
     """Mix, for each bin, an image logit and a clinical logit by a gate in (0, 1).
 
-    The image logit is the upsampled sum of the risk maps. The clinical logit is the
-    linear path plus a residual read from the fused state, which may have seen images.
-    The gate is the share taken from the image: 0 without images, 1 with nothing else.
+    The image logit is the upsampled sum of the risk maps, the clinical logit the linear
+    path. A residual read from the fused state, which has seen both, is added to the
+    mixture and not to the clinical logit: there it would let images in beside the gate,
+    which then learned to close where only images inform. The gate is the share taken
+    from the image: 0 without images, 1 with nothing else.
     Both logits start at the cohort's hazards, the residual near zero, the gate at 1/2.
 
     A head for one modality has the parameters of that one alone: its logit is the mixed
@@ -87,7 +90,7 @@ class GatedHazardHead(nn.Module):
             nn.init.zeros_(self.gate.bias)
         if modalities != "image":
             # Drawn last: the order of draws is part of what a seed means.
-            nn.init.normal_(self.residual.weight, std=0.01)
+            nn.init.normal_(self.residual.weight, std=0.005)
 
     def forward(
         self,
@@ -101,13 +104,19 @@ class GatedHazardHead(nn.Module):
         only = torch.zeros(len(states), dtype=torch.long, device=states.device)
         if self.modalities != "clinical":
             image = image + self.image_bias(only)
+        residual = torch.zeros_like(clinical)
         if self.modalities != "image":
-            clinical = clinical + self.residual(states).squeeze(2)
             clinical = clinical + self.clinical_bias(only)
+            residual = self.residual(states).squeeze(2)
 
         gate = self._gate(states, has_image, has_clinical)
-        mixed = gate * image + (1 - gate) * clinical
-        return HazardLogits(mixed=mixed, image=image, clinical=clinical, gate=gate)
+        return HazardLogits(
+            mixed=gate * image + (1 - gate) * clinical + residual,
+            image=image,
+            clinical=clinical,
+            residual=residual,
+            gate=gate,
+        )
 
     def _gate(
         self,

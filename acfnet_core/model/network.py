@@ -20,13 +20,14 @@ not reproduced and not claimed.
     readout  -> risk maps, their sums (image logit) and a token for every year
     clinical -> a token for every column, and the linear path (clinical logit)
     tokens   -> Transformer -> states of years -> temporal upsampling -> states of bins
-    bins     -> a residual to the clinical logit, and the gate that mixes the two logits
+    bins     -> the gate that mixes the two logits, and a residual to the mixture
 
 Axes: `batch scan year bin channel depth height width feature`. With one scan before
 surgery the years are projections: they allow hazards that are not proportional, but
 say nothing new about the patient.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -39,8 +40,8 @@ from acfnet_core.model.clinical import (
     ClinicalTokenizer,
     LinearClinicalPath,
 )
-from acfnet_core.model.config import NUM_STAGES, STAGES_BEFORE_YEARS, AcfNetConfig
-from acfnet_core.model.convolution import Stem, stack_stages
+from acfnet_core.model.config import AcfNetConfig
+from acfnet_core.model.convolution import Stem
 from acfnet_core.model.hazard import (
     CompetingDeath,
     GatedHazardHead,
@@ -49,7 +50,11 @@ from acfnet_core.model.hazard import (
 )
 from acfnet_core.model.inputs import PatientInputs, hide_missing, keep_modalities
 from acfnet_core.model.risk_maps import RiskMapReadout, YearReadout
-from acfnet_core.model.timestamps import VirtualTimestampEncoder
+from acfnet_core.model.stages import (
+    ExpandingStage,
+    stages_of_scans,
+    stages_of_years,
+)
 
 __all__ = ["AcfNet", "AcfNetConfig", "AcfNetOutput", "build_model"]
 
@@ -59,13 +64,14 @@ class AcfNetOutput:
     """What the network says of each patient of a batch.
 
     Attributes:
-        hazard_logits: Mixed logits, of which the curves follow.
+        hazard_logits: The mixture of both logits plus the residual.
         hazard: Probability of the event in a bin for those free of it before.
         survival: Probability to be free of event (and death) at the bin's right edge.
         cumulative_incidence: Probability of the event up to the bin's right edge.
         gate: Share of the image logit in the mixed one.
         image_logits: From the images alone; a linear map of the risk maps' sums.
-        clinical_logits: From the clinical columns and the fused state.
+        clinical_logits: From the clinical columns alone, a line.
+        residual_logits: From the fused state, which has seen both.
         competing_logits: Of death before the event, if the model has it; equal rows.
         risk_maps: Additive attribution of each year's image logit; see `risk_maps.py`.
         image_year_logits: Sums of the risk maps.
@@ -85,6 +91,7 @@ class AcfNetOutput:
     gate: Float[Tensor, "batch bin"]
     image_logits: Float[Tensor, "batch bin"]
     clinical_logits: Float[Tensor, "batch bin"]
+    residual_logits: Float[Tensor, "batch bin"]
     competing_logits: Float[Tensor, "batch bin"] | None
     risk_maps: Float[Tensor, "batch year mapdepth mapheight mapwidth"]
     image_year_logits: Float[Tensor, "batch year"]
@@ -97,15 +104,29 @@ class AcfNetOutput:
     has_clinical: Bool[Tensor, " batch"]
 
 
+RunBlock = Callable[..., Tensor]
+"""Runs one block of the image branch: the block, then what it takes."""
+
+
+def call_block(block: nn.Module, *inputs: Tensor) -> Tensor:
+    """Run a block of the image branch as it is."""
+    return block(*inputs)
+
+
 class AcfNet(nn.Module):
     """4D-ACFNet: serial scans and clinical columns in, hazards and risk maps out.
 
     A network for one modality (`AcfNetConfig.modalities`) lacks the other's parts.
+
+    Attributes:
+        run_block: Runs each block of the image branch, where the time and the memory
+            go; while training a machine may set another way (`training/compute.py`).
     """
 
     def __init__(self, config: AcfNetConfig) -> None:
         super().__init__()
         self.config = config
+        self.run_block: RunBlock = call_block
         if config.reads_images:
             self._build_image_branch(config)
         if config.reads_columns:
@@ -127,13 +148,10 @@ class AcfNet(nn.Module):
         """Make what turns scans into virtual years and reads those."""
         channels, heads = config.channels, config.num_heads
         self.stem = Stem(config.num_channels, channels, config.reduction, heads)
-        before = STAGES_BEFORE_YEARS[config.expand_at]
-        self.scan_stages = stack_stages(config, before, of_years=False)
-        self.timestamps = VirtualTimestampEncoder(
-            channels, config.num_virtual_years, heads, years_each=config.years_each
-        )
-        self.year_stages = stack_stages(config, NUM_STAGES - before, of_years=True)
-        self.attention = AxialAttention4D(channels, heads)
+        self.scan_stages = stages_of_scans(config)
+        self.expansion = ExpandingStage(config)
+        self.year_stages = stages_of_years(config)
+        self.attention = AxialAttention4D(channels, config.num_axial_heads)
         self.readout = RiskMapReadout(
             channels, config.token_width, makes_tokens=config.reads_columns
         )
@@ -195,6 +213,7 @@ class AcfNet(nn.Module):
             gate=logits.gate,
             image_logits=logits.image,
             clinical_logits=logits.clinical,
+            residual_logits=logits.residual,
             competing_logits=death,
             risk_maps=image.risk_maps,
             image_year_logits=image.year_logits,
@@ -214,10 +233,14 @@ class AcfNet(nn.Module):
         map_shape = self._map_shape(known.scans)
         if not bool(has_image.any()):
             return self._no_images(known.scans, map_shape)
-        scans = self.stem(known.scans, known.channel_mask.to(known.scans.dtype))
-        scans = self.scan_stages(scans)
-        years = self.timestamps(scans, known.scan_time_months, known.scan_mask)
-        years = self.attention(self.year_stages(years))
+        run, channel_known = self.run_block, known.channel_mask.to(known.scans.dtype)
+        scans = run(self.stem, known.scans, channel_known)
+        for stage in self.scan_stages:
+            scans = run(stage, scans)
+        years = run(self.expansion, scans, known.scan_time_months, known.scan_mask)
+        for stage in self.year_stages:
+            years = run(stage, years)
+        years = run(self.attention, years)
         read = self.readout(years)
         seen = has_image[:, None, None]
         return YearReadout(

@@ -48,8 +48,9 @@ class RiskMapReadout(nn.Module):
         self.relevance = nn.Linear(channels, 1, bias=False)
         if makes_tokens:
             self.token = nn.Linear(channels, token_width)
-        # Near zero, so that training starts at the cohort's own hazards.
-        nn.init.normal_(self.risk.weight, std=0.01)
+        # Small, so that training starts near the cohort's own hazards; not smaller, or
+        # the logit grows too late for the gate to learn to open for it.
+        nn.init.normal_(self.risk.weight, std=0.05)
         nn.init.zeros_(self.risk.bias)
 
     def forward(

@@ -3,10 +3,10 @@
 Axes: `batch scan year head channel depth height width code`.
 """
 
+from dataclasses import dataclass
 from math import pi
 
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -47,14 +47,41 @@ def time_code(time_months: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape cod
     return torch.cat([slow, angle.sin(), angle.cos()], dim=-1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ViewOfScans:
+    """How the virtual years of each patient look at the scans.
+
+    Attributes:
+        share: How much of each scan a year takes; it sums to one over the scans.
+        seen_code: The distances in time that each head looked over.
+    """
+
+    share: Float[Tensor, "batch year scan head"]
+    seen_code: Float[Tensor, "batch year codes"]
+
+
+def mix_scans(
+    volumes: Float[Tensor, "batch scan channel depth height width"],
+    share: Float[Tensor, "batch year scan head"],
+) -> Float[Tensor, "batch year channel depth height width"]:
+    """Take of each scan its share; runs of neighbouring channels belong to a head."""
+    channels, num_heads = volumes.shape[2], share.shape[3]
+    head = torch.arange(channels, device=share.device) * num_heads // channels
+    return torch.einsum("bysc,bscdhw->bycdhw", share[..., head], volumes)
+
+
 class VirtualTimestampEncoder(nn.Module):
     """Form a volume for every virtual year from the scans that exist.
 
-    Year j is a query. For each head (a group of channels) it weighs the scans by a
-    learned function of the signed distance `tau_j - scan_time`, so that one group may
-    follow the latest scan and another the first. The time code of the year and the
-    distances it looked over then scale and shift the channels (FiLM, Perez et al. 2018,
-    arXiv 1709.07871). One scan gives modulated copies of itself, several give a path.
+    Year j is a query. For each head (a run of channels) it weighs the scans by a
+    learned function of the signed distance `tau_j - scan_time` and of the scan's own
+    time, so that one head may follow the latest scan and another the first. The
+    distance alone would not do: seen from year five, half a year more or less is
+    nothing, and every head would see the same mean of the scans. The heads start apart.
+
+    The time code of the year and the distances it looked over then scale and shift the
+    channels (FiLM, Perez et al. 2018, arXiv 1709.07871). One scan gives modulated
+    copies of itself, several give a path.
 
     The abstract names the virtual timestamp encoding; its form here is ours. That the
     distances enter the modulation is what tells a scan taken the day before surgery
@@ -67,14 +94,15 @@ class VirtualTimestampEncoder(nn.Module):
         super().__init__()
         self.num_years = num_years
         self.years_each = years_each
-        self.num_heads = num_heads
         self.score = nn.Linear(TIME_CODE_WIDTH, num_heads)
+        self.score_of_scan = nn.Linear(TIME_CODE_WIDTH, num_heads, bias=False)
         scale_and_shift = nn.Linear(channels, 2 * channels)
         self.film = nn.Sequential(
             nn.Linear((1 + num_heads) * TIME_CODE_WIDTH, channels),
             nn.GELU(),
             scale_and_shift,
         )
+        nn.init.normal_(self.score_of_scan.weight, std=1.0)
         # Small, so that training starts with years that are nearly copies.
         nn.init.normal_(scale_and_shift.weight, std=0.05)
         nn.init.zeros_(scale_and_shift.bias)
@@ -86,30 +114,38 @@ class VirtualTimestampEncoder(nn.Module):
         scan_mask: Bool[Tensor, "batch scan"],
     ) -> Float[Tensor, "batch year channel depth height width"]:
         """Expand scans to years; a patient without any scan gets finite filler."""
-        year_months = year_midpoints_months(
-            self.num_years, scans.device, years_each=self.years_each
+        view = self.look(scan_time_months, scan_mask)
+        return self.modulate(mix_scans(scans, view.share), view)
+
+    def look(
+        self,
+        scan_time_months: Float[Tensor, "batch scan"],
+        scan_mask: Bool[Tensor, "batch scan"],
+    ) -> ViewOfScans:
+        """Decide how each year looks at the scans."""
+        distance = (
+            self._year_months(scan_time_months)[:, None] - scan_time_months[:, None]
         )
-        distance = year_months[:, None] - scan_time_months[:, None, :]
         distance_code = time_code(distance)
-        share = self._share(distance_code, scan_mask)
-
-        grouped = rearrange(scans, "b s (g c) d h w -> b s g c d h w", g=self.num_heads)
-        years = torch.einsum("bysg,bsgcdhw->bygcdhw", share, grouped)
-        years = rearrange(years, "b y g c d h w -> b y (g c) d h w")
-
+        score = self.score(distance_code)
+        score = score + self.score_of_scan(time_code(scan_time_months))[:, None]
+        lowest = torch.finfo(score.dtype).min
+        share = score.masked_fill(~scan_mask[:, None, :, None], lowest).softmax(dim=2)
         seen_code = torch.einsum("bysg,bysk->bygk", share, distance_code).flatten(2)
-        year_code = time_code(year_months).expand(len(scans), -1, -1)
-        modulation = self.film(torch.cat([year_code, seen_code], dim=2))
+        return ViewOfScans(share=share, seen_code=seen_code)
+
+    def modulate(
+        self,
+        years: Float[Tensor, "batch year channel depth height width"],
+        view: ViewOfScans,
+    ) -> Float[Tensor, "batch year channel depth height width"]:
+        """Scale and shift the channels of each year by its time and what it saw."""
+        year_code = time_code(self._year_months(years)).expand(len(years), -1, -1)
+        modulation = self.film(torch.cat([year_code, view.seen_code], dim=2))
         scale, shift = modulation[..., None, None, None].chunk(2, dim=2)
         return years * (1 + scale) + shift
 
-    def _share(
-        self,
-        distance_code: Float[Tensor, "batch year scan code"],
-        scan_mask: Bool[Tensor, "batch scan"],
-    ) -> Float[Tensor, "batch year scan head"]:
-        """Return how much of each scan a year takes; they sum to one over the scans."""
-        score = self.score(distance_code)
-        lowest = torch.finfo(score.dtype).min
-        score = score.masked_fill(~scan_mask[:, None, :, None], lowest)
-        return score.softmax(dim=2)
+    def _year_months(self, like: Tensor) -> Float[Tensor, " year"]:
+        return year_midpoints_months(
+            self.num_years, like.device, years_each=self.years_each
+        )

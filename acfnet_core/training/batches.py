@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from acfnet_core.cohort.dataset import CohortBatch, collate
+from acfnet_core.cohort.dataset import InputBatch, collate
 from acfnet_core.cohort.store import PreparedCohort
 from acfnet_core.model.config import AcfNetConfig
 from acfnet_core.model.inputs import PatientInputs
@@ -54,7 +54,7 @@ def make_batch(
     )
 
 
-def patient_inputs(batch: CohortBatch, device: torch.device) -> PatientInputs:
+def patient_inputs(batch: InputBatch, device: torch.device) -> PatientInputs:
     """Return what the network sees of a batch: no outcome, no identifier."""
     return PatientInputs(
         scans=batch.scans,

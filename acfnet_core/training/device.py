@@ -5,11 +5,12 @@ import torch
 from acfnet_core.errors import ConfigError
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, *, setting: str = "compute.device") -> torch.device:
     """Return the device asked for; `auto` takes CUDA, then MPS, then the CPU.
 
     Args:
         name: `auto`, `cpu`, `cuda`, `cuda:<number>` or `mps`.
+        setting: Where in site.toml it is asked for.
 
     Raises:
         ConfigError: The device is not there.
@@ -27,7 +28,7 @@ def choose_device(name: str) -> torch.device:
     if name.endswith(":") or not is_there.get(kind, False):
         raise ConfigError(
             "config.invalid",
-            f"site.toml: compute.device is {name!r}, which this machine does not have.",
+            f"site.toml: {setting} is {name!r}, which this machine does not have.",
             remedy='Set compute.device to "auto" or "cpu", or install its driver.',
         )
     return torch.device(name)

@@ -1,7 +1,7 @@
 """One site's work of one round: some steps of AdamW from the global model."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 
 import torch
@@ -10,8 +10,21 @@ from torch.nn.utils import clip_grad_norm_
 from acfnet_core.cohort.store import PreparedCohort
 from acfnet_core.errors import DataError
 from acfnet_core.model.network import AcfNet
-from acfnet_core.objective.loss import LossConfig, total_loss
-from acfnet_core.training.batches import make_batch, shuffled_batches
+from acfnet_core.objective.loss import LossConfig
+from acfnet_core.training.batches import shuffled_batches
+from acfnet_core.training.compute import ComputeOptions, prepared
+from acfnet_core.training.early_stopping import (
+    LARGEST_BATCH,
+    BestParameters,
+    validation_loss,
+)
+from acfnet_core.training.logical_step import (
+    LogicalStep,
+    PhysicalBatchReduced,
+    Share,
+    WholeBatch,
+)
+from acfnet_core.training.schedule import RoundOfRun, learning_rate_at
 from acfnet_core.training.settings import LocalTrainingSettings
 
 
@@ -24,12 +37,28 @@ class StepFinished:
     loss: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class PassValidated:
+    """The validation part was judged; `pass_number` 0 is the model as received."""
+
+    pass_number: int
+    loss: float
+    is_best: bool
+
+
+TrainingEvent = StepFinished | PassValidated | PhysicalBatchReduced
+
+
 def count_steps(settings: LocalTrainingSettings, num_patients: int) -> int:
     """Return how many optimiser steps a round has at a site of this size."""
     if settings.local_steps is not None:
         return settings.local_steps
-    epochs = settings.local_epochs or 1
-    return epochs * ceil(num_patients / settings.batch_size)
+    return (settings.local_epochs or 1) * steps_of_pass(settings, num_patients)
+
+
+def steps_of_pass(settings: LocalTrainingSettings, num_patients: int) -> int:
+    """Return how many steps visit every patient once."""
+    return ceil(num_patients / settings.batch_size)
 
 
 def train_locally(
@@ -39,42 +68,130 @@ def train_locally(
     settings: LocalTrainingSettings,
     loss: LossConfig,
     seed: int,
-) -> Iterator[StepFinished]:
+    validation: PreparedCohort | None = None,
+    part: RoundOfRun | None = None,
+    compute: ComputeOptions | None = None,
+    share: Share | None = None,
+) -> Iterator[TrainingEvent]:
     """Train `model` in place on a site's patients; yield an event after every step.
 
     Args:
         model: The global model; holds the local one when the iterator is exhausted.
-        cohort: The site's prepared patients.
+        cohort: The patients to train on.
         settings: The local work of a round.
         loss: Weights of the loss terms.
         seed: Decides the order of the patients; from `derive_seed`.
+        validation: Patients that judge after every pass, from `divide_cohort`: the
+            parameters that do best on them are what is left in the model, the received
+            ones included, and `settings.patience` passes without a better loss end the
+            training.
+        part: Which round of how many this is; the only one if not given.
+        compute: How the machine computes; plainly if not given.
+        share: This process's share of each step, where several work together.
 
     Raises:
+        ValueError: The settings have a validation share and nobody was kept back.
         DataError: There is no patient.
+        MachineError: The memory does not hold one patient (`machine.out_of_memory`).
     """
+    if settings.validation_share > 0 and validation is None:
+        raise ValueError(
+            "validation_share is above 0: divide the patients with divide_cohort and "
+            "give its validation part"
+        )
+    _require_patients(cohort)
+    compute = compute or ComputeOptions()
+    with prepared(model, compute) as forward:
+        size = compute.physical_batch_size or settings.batch_size
+        work = _RoundOfWork(
+            step=LogicalStep(
+                model=model,
+                forward=forward,
+                cohort=cohort,
+                loss=loss,
+                physical_batch_size=min(size, settings.batch_size),
+                share=share or WholeBatch(),
+            ),
+            settings=settings,
+            part=part or RoundOfRun(),
+            validation=validation,
+        )
+        yield from work.run(seed)
+
+
+@dataclass
+class _RoundOfWork:
+    """The steps of one round, and the judgements between them."""
+
+    step: LogicalStep
+    settings: LocalTrainingSettings
+    part: RoundOfRun
+    validation: PreparedCohort | None
+    best: BestParameters = field(init=False)
+    optimiser: torch.optim.Optimizer = field(init=False)
+
+    def __post_init__(self) -> None:
+        model = self.step.model
+        self.best = BestParameters(model)
+        self.optimiser = torch.optim.AdamW(
+            model.parameters(),
+            lr=self.settings.learning_rate,
+            weight_decay=self.settings.weight_decay,
+        )
+
+    def run(self, seed: int) -> Iterator[TrainingEvent]:
+        """Train, judge after every pass, and leave the best parameters."""
+        settings, num_patients = self.settings, len(self.step.cohort.patients)
+        num_steps = count_steps(settings, num_patients)
+        each_pass = steps_of_pass(settings, num_patients)
+        generator = torch.Generator().manual_seed(seed)
+        batches = shuffled_batches(num_patients, settings.batch_size, generator)
+        self.step.model.train()
+        yield from self._judge(0)
+        for number in range(1, num_steps + 1):
+            yield from self._take_step(number, num_steps, next(batches))
+            if number % each_pass == 0 or number == num_steps:
+                yield from self._judge(ceil(number / each_pass))
+            if self.best.num_worse >= settings.patience:
+                break
+        if self.validation is not None:
+            self.best.restore()
+
+    def _take_step(
+        self, number: int, num_steps: int, indices: list[int]
+    ) -> Iterator[TrainingEvent]:
+        before = self.step.physical_batch_size
+        loss = self.step.make_gradient(indices)
+        if self.step.physical_batch_size < before:
+            yield PhysicalBatchReduced(
+                before=before, after=self.step.physical_batch_size
+            )
+        parameters = self.step.model.parameters()
+        clip_grad_norm_(parameters, self.settings.max_grad_norm)
+        progress = self.part.progress(number, num_steps)
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate_at(progress, self.settings)
+        self.optimiser.step()
+        yield StepFinished(step=number, num_steps=num_steps, loss=loss)
+
+    def _judge(self, pass_number: int) -> Iterator[PassValidated]:
+        if self.validation is None:
+            return
+        share, loss = self.step.share, 0.0
+        if share.judges:
+            size = min(self.step.physical_batch_size, LARGEST_BATCH)
+            loss = validation_loss(
+                self.step.model, self.validation, batch_size=max(size, 1)
+            )
+        loss = share.agree(loss)
+        is_best = self.best.judge(loss)
+        yield PassValidated(pass_number=pass_number, loss=loss, is_best=is_best)
+
+
+def _require_patients(cohort: PreparedCohort) -> None:
     if not cohort.patients:
         raise DataError(
             "data.nothing_usable",
             "The prepared cohort has no patients to train on.",
             remedy="Run `acf-client data check` to see why, then prepare again.",
         )
-    device = next(model.parameters()).device
-    generator = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.AdamW(
-        model.parameters(),
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-    )
-    num_steps = count_steps(settings, len(cohort.patients))
-    batches = shuffled_batches(len(cohort.patients), settings.batch_size, generator)
-    model.train()
-    for step in range(1, num_steps + 1):
-        batch = make_batch(cohort, next(batches), model.config, device)
-        optimiser.zero_grad(set_to_none=True)
-        terms = total_loss(
-            model(batch.inputs), time_bin=batch.time_bin, kind=batch.kind, config=loss
-        )
-        terms.mean.backward()  # type: ignore[no-untyped-call]  # torch 2.13
-        clip_grad_norm_(model.parameters(), settings.max_grad_norm)
-        optimiser.step()
-        yield StepFinished(step=step, num_steps=num_steps, loss=terms.mean.item())

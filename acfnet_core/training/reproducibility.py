@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from dataclasses import dataclass
 
 import torch
 
@@ -33,3 +34,32 @@ def make_deterministic(*, num_threads: int | None) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(mode=True)
     torch.backends.cudnn.benchmark = False
+
+
+@dataclass(frozen=True)
+class RandomState:
+    """Where torch's generators stand that a computation on a device draws from."""
+
+    device: torch.device
+    of_cpu: torch.Tensor
+    of_device: torch.Tensor | None
+
+    @classmethod
+    def take(cls, device: torch.device) -> "RandomState":
+        """Note the state of the CPU's generator and of the device's own."""
+        of_device = None
+        if device.type == "cuda":
+            of_device = torch.cuda.get_rng_state(device)
+        elif device.type == "mps":
+            of_device = torch.mps.get_rng_state()
+        return cls(device, torch.get_rng_state(), of_device)
+
+    def restore(self) -> None:
+        """Go back to it."""
+        torch.set_rng_state(self.of_cpu)
+        if self.of_device is None:
+            return
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(self.of_device, self.device)
+        else:
+            torch.mps.set_rng_state(self.of_device)

@@ -149,12 +149,59 @@ def data_prepare(
                 "num_events": finished.num_events,
                 "num_with_scans": finished.num_with_scans,
                 "num_scans": finished.num_scans,
+                "num_without_outcome": finished.num_without_outcome,
                 "num_refused": sum(finished.refused.values()),
                 "refused": finished.refused,
             }
         )
     console.say(f"Wrote {finished.manifest}")
-    _next(f"acf-client start --folder {folder}")
+    joins = finished.num_patients > 0
+    command = "start" if joins else "predict PATIENT --model MODEL"
+    _next(f"acf-client {command} --folder {folder}")
+
+
+@app.command()
+def predict(
+    patient: Annotated[str, typer.Argument(help="The site's own identifier.")],
+    model: Annotated[
+        list[Path],
+        typer.Option(help="A run's `model` folder; more of them widen the range."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where to write.", show_default="in the site's folder"),
+    ] = None,
+    dicom: Annotated[
+        bool, typer.Option("--dicom/--no-dicom", help="Write the maps as DICOM.")
+    ] = True,
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Ask trained models about one patient: a projected curve, and risk maps.
+
+    Research only, not a medical device.
+
+    Example:  acf-client predict 0815 --model runs/first/model --folder site
+    """
+    from acf_client.prediction import predict_at_site
+    from acf_client.site import open_site
+
+    written = predict_at_site(
+        open_site(folder), patient, model_folders=model, out=out, with_dicom=dicom
+    )
+    if as_json:
+        _write_json(
+            {
+                "folder": str(written.folder),
+                "files": [str(file) for file in written.files],
+                "identifying": list(written.identifying),
+                "prediction": written.record.model_dump(mode="json"),
+            }
+        )
+    console.show_prediction(written)
+    _next(
+        f"look at {written.folder / 'curve.png'}; docs/predict.md says how to read it"
+    )
 
 
 @app.command()

@@ -1,4 +1,7 @@
-"""What a site's commands show: notes and progress on stderr; nothing of a patient."""
+"""What a site's commands show: notes and progress on stderr.
+
+Nothing of a patient is shown, but for what `predict` was asked for.
+"""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -18,7 +21,11 @@ from acfnet_core.errors import AcfnetError, format_error
 
 if TYPE_CHECKING:
     # Heavy to import, and needed for their types alone.
+    from acf_client.prediction import WrittenPrediction
+    from acf_client.prediction_record import PredictionRecord
     from acfnet_core.cohort.check import CheckReport
+
+TABLE_YEARS = (1, 2, 3, 5, 8)
 
 
 class Console:
@@ -44,6 +51,7 @@ class Console:
             f"outcome, {table.num_events} events, {table.num_without_outcome} without "
             "an outcome"
         )
+        self._show_without_outcome(table.num_patients, table.num_without_outcome)
         for fault in table.faults:
             self.say(f"  fault: {fault.text}")
         missing = {name: n for name, n in table.num_missing.items() if n}
@@ -82,7 +90,8 @@ class Console:
                     self.say(f"  row {event.row_number}: {', '.join(event.codes)}")
                 elif isinstance(event, SourcesRead):
                     self.say(
-                        f"{event.num_patients} patients in the table, "
+                        f"{event.num_patients} patients with an outcome in the table, "
+                        f"{event.num_without_outcome} without; "
                         f"{event.num_scans_planned} scans to prepare"
                     )
                 else:
@@ -90,11 +99,78 @@ class Console:
                     return event
         raise AssertionError("a preparation ends with CohortFinished")
 
+    def show_prediction(self, written: "WrittenPrediction") -> None:
+        """Show what models say of a patient, what it is and is not, and the files."""
+        record = written.record
+        self.say(
+            f"Projected probability to be free of the event ({record.endpoint}), years "
+            f"from {record.counted_from}:"
+        )
+        self._show_years(record)
+        self.say(f"Lowest, highest: {record.lowest_and_highest}.")
+        if record.supported_months is None:
+            self.say("How far patients were followed in training is not known.")
+        self._show_what_was_read(record)
+        for note in record.notes:
+            self.say(note)
+        if written.years_left_out:
+            years = ", ".join(map(str, written.years_left_out))
+            self.say(
+                f"No map of year {years}: nobody was followed this long in training."
+            )
+        self.say(record.caution)
+        names = dict.fromkeys(file.parts[0] for file in written.files)
+        ours = [name for name in names if name not in written.identifying]
+        self.say(f"Wrote {len(written.files)} files in {written.folder}:")
+        self.say(f"  under the pseudonym: {', '.join(ours)}")
+        if written.identifying:
+            shown = ", ".join(written.identifying)
+            self.say(f"  with the patient's identity, as the CT has it: {shown}")
+
+    def _show_years(self, record: "PredictionRecord") -> None:
+        table = Table(box=None, padding=(0, 2, 0, 2))
+        for heading in ("year", "free of the event", "lowest", "highest"):
+            table.add_column(heading, justify="right")
+        is_marked = False
+        for year in TABLE_YEARS:
+            index = record.bin_at_year(year)
+            if index is None:
+                continue
+            curve = record.survival
+            cells = [
+                "-" if values is None else f"{100 * values[index]:.0f} %"
+                for values in (curve.values, curve.lowest, curve.highest)
+            ]
+            mark = "" if record.is_supported(year) else "* "
+            is_marked = is_marked or bool(mark)
+            table.add_row(f"{mark}{year}", *cells)
+        self._out.print(table)
+        if is_marked:
+            self.say("* nobody was followed this long in training")
+
+    def _show_what_was_read(self, record: "PredictionRecord") -> None:
+        for scan in record.scans:
+            when = "time assumed" if scan.time_assumed else "months"
+            channels = ", ".join(scan.channels)
+            self.say(f"Read: a scan at {scan.time_months:+.1f} {when} ({channels})")
+        known, missing = len(record.known_columns), record.missing_columns
+        unknown = f"; not known: {', '.join(missing)}" if missing else ""
+        self.say(f"Read: {known} of {known + len(missing)} columns{unknown}")
+        if record.has_image:
+            shares = ", ".join(f"{100 * s:.0f} %" for s in record.image_share_by_year)
+            self.say(f"The image's share of the logit, year by year: {shares}")
+
     def _show_finished(self, event: CohortFinished) -> None:
         self.say(
             f"Prepared {event.num_patients} patients ({event.num_events} events), "
             f"{event.num_with_scans} of them with {event.num_scans} scans"
         )
+        if event.num_without_outcome:
+            self.say(
+                f"Prepared {event.num_without_outcome} patients without an outcome, "
+                f"with {event.num_scans_without_outcome} scans"
+            )
+        self._show_without_outcome(event.num_patients, event.num_without_outcome)
         if event.num_scans_assumed:
             self.say(
                 f"  {event.num_scans_assumed} scans have no resection date to count "
@@ -103,6 +179,22 @@ class Console:
             )
         for code, count in event.refused.items():
             self.say(f"  not used: {count} x {code}")
+
+    def _show_without_outcome(self, num_patients: int, num_without: int) -> None:
+        """Say what patients without an outcome are for."""
+        if not num_without:
+            return
+        self.say(
+            "  without an outcome: for `predict` alone; no run trains on these "
+            "patients, counts them or is judged by them"
+        )
+        if not num_patients:
+            self._out.print(
+                "No patient has an outcome: this data serves prediction alone, and "
+                "the site's part in a run will be refused (data.too_few_patients).",
+                style="yellow",
+                markup=False,
+            )
 
     def _show_codes(self, codes: dict[str, int], meanings: dict[str, str]) -> None:
         if not codes:

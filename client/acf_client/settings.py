@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 SETTINGS_NAME = "site.toml"
 
+MIN_DEVICES = 2
+_DeviceName = Annotated[str, StringConstraints(pattern=r"^(cpu|cuda:[0-9]{1,2})$")]
 _Heading = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
@@ -43,9 +45,38 @@ class ComputeConfig(BaseModel):
         str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,2})?)$")
     ] = "auto"
     """auto, cpu, cuda, cuda:<number> or mps."""
+    devices: tuple[_DeviceName, ...] = ()
+    """Two or more share every training step, a process for each; in place of
+    `device`."""
     num_threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """CPU threads of one operation; unset, as many as torch takes by itself. A run is
     repeated bit for bit only with the same number."""
+    physical_batch_size: Annotated[int, Field(ge=1)] | None = None
+    """Most patients in memory at once; unset, all of a step's."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the image branch while training."""
+    channels_last: bool = False
+    """Keep the channels of a volume beside each other in memory while training."""
+    compile: bool = False
+    """Let torch.compile make kernels for training."""
+    checkpointing: bool = False
+    """Compute the image branch twice rather than keep what is inside its blocks."""
+
+    @model_validator(mode="after")
+    def _devices_are_of_one_kind(self) -> Self:
+        if not self.devices:
+            return self
+        if self.device != "auto":
+            raise ValueError("give either device or devices")
+        kinds = {name.partition(":")[0] for name in self.devices}
+        num_different = len(set(self.devices))
+        if len(self.devices) < MIN_DEVICES or len(kinds) > 1:
+            raise ValueError(
+                f"devices: got {list(self.devices)}; expected two or more of one kind"
+            )
+        if kinds == {"cuda"} and num_different < len(self.devices):
+            raise ValueError("devices: a GPU is named twice")
+        return self
 
 
 class SiteConfig(BaseModel):
@@ -93,6 +124,8 @@ device = {_quote(config.compute.device)}
 
 # CPU threads for training; left out, torch decides.
 {threads}
+
+# More settings, such as several GPUs or less memory, are in docs/training.md.
 """
 
 

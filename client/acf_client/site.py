@@ -34,6 +34,7 @@ _OWN_NAMES = frozenset(
         "audit.jsonl",
         "trainer.sock",
         "running.lock",
+        "predictions",
         "flower",
     }
 )
@@ -99,6 +100,11 @@ class Site:
     def prepared_folder(self) -> Path:
         """What `data prepare` makes of the site's data."""
         return self.folder / "prepared"
+
+    @property
+    def predictions_folder(self) -> Path:
+        """What `predict` says of patients, a folder each; made when first asked."""
+        return self.folder / "predictions"
 
     @property
     def logs_folder(self) -> Path:

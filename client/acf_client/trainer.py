@@ -11,13 +11,14 @@ import os
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from acf_client.enrolment import require_enrolment
+from acf_client.settings import ComputeConfig
 from acf_client.site import Site, open_site
 from acf_client.trainer_link import (
     Frame,
@@ -38,7 +39,10 @@ from acfnet_core.federation.messages import (
 )
 from acfnet_core.identity.envelope import UpdateClaim, sign_update
 from acfnet_core.identity.keys import load_key
+from acfnet_core.training.compute import ComputeOptions, refuse_unsound
 from acfnet_core.training.device import choose_device
+from acfnet_core.training.local_training import TrainingEvent
+from acfnet_core.training.logical_step import PhysicalBatchReduced
 from acfnet_core.training.reproducibility import make_deterministic
 from acfnet_core.training.site_round import answer_round
 
@@ -57,6 +61,7 @@ class Trainer:
     cohort: PreparedCohort
     device: torch.device
     key: ec.EllipticCurvePrivateKey
+    compute: ComputeOptions = field(default_factory=ComputeOptions)
 
     def answer(self, request: Frame) -> Frame:
         """Do a round's work and say what happened, in the form that may leave."""
@@ -86,6 +91,8 @@ class Trainer:
             site=self.name,
             device=self.device,
             sign=self._sign,
+            compute=self.compute,
+            watch=_log_event,
         )
         reply = answer.reply
         self.site.audit.append(
@@ -117,13 +124,48 @@ def load_trainer(site: Site) -> Trainer:
     """
     enrolment = require_enrolment(site)
     contract = load_contract(site.contract_path)
+    asked = site.config.compute
+    compute = compute_options(asked)
+    device = compute.devices[0] if compute.devices else choose_device(asked.device)
+    refuse_unsound(compute, device)
     return Trainer(
         site=site,
         name=enrolment.site,
         cohort=open_store(site.prepared_folder, contract=contract),
-        device=choose_device(site.config.compute.device),
+        device=device,
+        compute=compute,
         key=load_key(site.key_path),
     )
+
+
+def compute_options(asked: ComputeConfig) -> ComputeOptions:
+    """Return what site.toml asks of the machine.
+
+    Raises:
+        ConfigError: One of several devices is not there.
+    """
+    return ComputeOptions(
+        precision=asked.precision,
+        channels_last=asked.channels_last,
+        compile=asked.compile,
+        checkpointing=asked.checkpointing,
+        physical_batch_size=asked.physical_batch_size,
+        devices=tuple(
+            choose_device(name, setting="compute.devices") for name in asked.devices
+        ),
+    )
+
+
+def _log_event(event: TrainingEvent) -> None:
+    """Tell the operator of what a setting could spare the next time."""
+    if isinstance(event, PhysicalBatchReduced):
+        logger.warning(
+            "Out of memory: %d patients at once instead of %d, with the same result. "
+            "compute.physical_batch_size = %d in site.toml saves the attempts.",
+            event.after,
+            event.before,
+            event.after,
+        )
 
 
 def serve(

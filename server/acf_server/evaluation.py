@@ -7,58 +7,37 @@ report says so.
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float
 
 from acf_server.coordinator import Coordinator
-from acf_server.risk_map_files import RiskMapPatient, write_risk_map
+from acf_server.held_out_maps import write_held_out_maps
 from acf_server.run_files import (
     CONTRACT_FILE,
     EVALUATION_FILE,
-    RISK_MAPS_FOLDER,
     read_run,
     write_record,
 )
 from acfnet_core.cohort.contract import DataContract, load_contract
-from acfnet_core.cohort.dataset import collate
+from acfnet_core.cohort.landmark import view_at_landmark
 from acfnet_core.cohort.preparation import CohortSources, prepare_cohort
 from acfnet_core.cohort.preparation_events import PreparationEvent
 from acfnet_core.cohort.store import PreparedCohort, open_store
 from acfnet_core.errors import DataError
-from acfnet_core.evaluation.baselines import (
-    FONG_SCORE,
-    RIDGE_COX,
-    FongScore,
-    RidgeCox,
-)
 from acfnet_core.evaluation.judge import judge
 from acfnet_core.evaluation.verdict import Verdict
-from acfnet_core.federation.release import RELEASE_FOLDER
+from acfnet_core.federation.release import RELEASE_FOLDER, load_release
 from acfnet_core.files import PRIVATE_MODE, make_folder, write_atomically
-from acfnet_core.model.network import AcfNet
-from acfnet_core.model.risk_maps import upsample_risk_maps
+from acfnet_core.model.config import MODEL_NAME
 from acfnet_core.objective.loss import LossConfig
-from acfnet_core.training.batches import patient_inputs
+from acfnet_core.training.baselines_of_cohorts import (
+    join_outcomes,
+    outcomes_of,
+    predict_with_baselines,
+)
 from acfnet_core.training.evaluation import predict_cohort
 from acfnet_core.training.release import load_model
-
-MODEL_NAME = "4D-ACFNet"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcomes:
-    """Clinical columns and outcomes of some patients, as the baselines take them."""
-
-    clinical: Float[np.ndarray, "patient feature"]
-    clinical_mask: Bool[np.ndarray, "patient feature"]
-    fong_score: Float[np.ndarray, " patient"]
-    """NaN where it is not known."""
-    time_months: Float[np.ndarray, " patient"]
-    event: Bool[np.ndarray, " patient"]
 
 
 def evaluate_tables(
@@ -95,7 +74,14 @@ def evaluate_tables(
         source = CohortSources(clinical_table=table, images_folder=None)
         for _ in prepare_at_coordinator(coordinator, run_folder, source, name=name):
             pass
-        cohorts.append(open_at_coordinator(coordinator, run_folder, source, name=name))
+        cohort = open_at_coordinator(coordinator, run_folder, source, name=name)
+        if not cohort.patients:
+            raise DataError(
+                "data.nothing_usable",
+                f"{table}: no row has an outcome, so no baseline can be fitted on it.",
+                remedy="Fill in the outcome columns, or leave this table out.",
+            )
+        cohorts.append(cohort)
     return evaluate_run(run_folder, held_out, cohorts)
 
 
@@ -142,6 +128,9 @@ def evaluate_run(
 ) -> Verdict:
     """Judge a finished run's model and write evaluation.json and the risk maps.
 
+    A run with a landmark is judged, and its baselines are fitted, on the patients as
+    they were seen from it.
+
     Args:
         run_folder: The folder of a finished run.
         held_out: Patients that no site trained on.
@@ -153,27 +142,18 @@ def evaluate_run(
     """
     run = read_run(run_folder)
     model = load_model(run_folder / RELEASE_FOLDER)
-    contract = load_contract(run_folder / CONTRACT_FILE)
-    accepted = {contract.sha256(), contract.without_imaging().sha256()}
-    if held_out.contract.sha256() not in accepted:
-        raise DataError(
-            "data.contract_mismatch",
-            f"The held-out cohort was prepared under another contract than the run "
-            f"{run.name}.",
-            remedy=f"Prepare it under {run_folder / CONTRACT_FILE}.",
-        )
-    if not held_out.patients:
-        raise DataError(
-            "data.nothing_usable",
-            "The held-out cohort has no patient that can be used.",
-            remedy="Look at what `evaluate` said of its table and images.",
-        )
+    _, release = load_release(run_folder / RELEASE_FOLDER)
+    held_out = view_at_landmark(held_out, release.landmark_months)
+    references = [view_at_landmark(one, release.landmark_months) for one in references]
+    _check_held_out(run_folder, held_out)
     prediction = predict_cohort(model, held_out, loss=LossConfig())
     edges = np.asarray(model.config.bin_edges_months, dtype=np.float64)
     predictions = {MODEL_NAME: prediction.survival}
-    training = _join([outcomes_of(cohort) for cohort in references])
+    known = [outcomes_of(one) for one in references if one.patients]
+    training = join_outcomes(known) if known else None
     if training is not None:
-        predictions |= _fit_baselines(training, outcomes_of(held_out), edges)
+        judged = outcomes_of(held_out)
+        predictions |= predict_with_baselines(training, judged, edges)
     verdict = judge(
         time_months=prediction.time_months,
         event=prediction.event,
@@ -183,25 +163,37 @@ def evaluate_run(
         train_event=None if training is None else training.event,
         bootstrap_seed=run.seed,
         minimum_cell=run.minimum_cell,
+        supported_months=release.supported_months,
+        landmark_months=release.landmark_months,
     )
-    _write_risk_maps(run_folder, model, held_out, prediction.survival)
+    write_held_out_maps(
+        run_folder,
+        model,
+        held_out,
+        survival=prediction.survival,
+        supported_months=verdict.supported_months,
+    )
     write_record(run_folder / EVALUATION_FILE, verdict)
     return verdict
 
 
-def outcomes_of(cohort: PreparedCohort) -> Outcomes:
-    """Collect a cohort's clinical columns and outcomes."""
-    patients = cohort.patients
-    scores = [p.fong_score for p in patients]
-    return Outcomes(
-        clinical=np.array([p.clinical for p in patients], dtype=np.float64),
-        clinical_mask=np.array([p.clinical_mask for p in patients], dtype=bool),
-        fong_score=np.array(
-            [np.nan if score is None else score for score in scores], dtype=np.float64
-        ),
-        time_months=np.array([p.time_months for p in patients], dtype=np.float64),
-        event=np.array([p.event == 1 for p in patients], dtype=bool),
-    )
+def _check_held_out(run_folder: Path, held_out: PreparedCohort) -> None:
+    contract = load_contract(run_folder / CONTRACT_FILE)
+    accepted = {contract.sha256(), contract.without_imaging().sha256()}
+    if held_out.contract.sha256() not in accepted:
+        raise DataError(
+            "data.contract_mismatch",
+            f"The held-out cohort was prepared under another contract than the run "
+            f"{run_folder.name}.",
+            remedy=f"Prepare it under {run_folder / CONTRACT_FILE}.",
+        )
+    if not held_out.patients:
+        raise DataError(
+            "data.nothing_usable",
+            "The held-out cohort has no patient that can be used, or none who was "
+            "still free of the event at the run's landmark.",
+            remedy="Look at what `evaluate` said of its table and images.",
+        )
 
 
 def _contract_for(run_folder: Path, sources: CohortSources) -> DataContract:
@@ -215,83 +207,3 @@ def _pseudonym_key(coordinator: Coordinator) -> bytes:
     if not path.exists():
         write_atomically(path, secrets.token_bytes(32), mode=PRIVATE_MODE)
     return path.read_bytes()
-
-
-def _join(parts: Sequence[Outcomes]) -> Outcomes | None:
-    if not parts:
-        return None
-    return Outcomes(
-        clinical=np.concatenate([p.clinical for p in parts]),
-        clinical_mask=np.concatenate([p.clinical_mask for p in parts]),
-        fong_score=np.concatenate([p.fong_score for p in parts]),
-        time_months=np.concatenate([p.time_months for p in parts]),
-        event=np.concatenate([p.event for p in parts]),
-    )
-
-
-def _fit_baselines(
-    training: Outcomes, held_out: Outcomes, edges: Float[np.ndarray, " bin"]
-) -> dict[str, Float[np.ndarray, "patient bin"]]:
-    """Fit ridge Cox and, where scores are known, Fong on what may be seen."""
-    cox = RidgeCox.fit(
-        training.clinical, training.clinical_mask, training.time_months, training.event
-    )
-    predictions = {
-        RIDGE_COX: cox.predict_survival(
-            held_out.clinical, held_out.clinical_mask, edges
-        )
-    }
-    if np.isfinite(training.fong_score).any():
-        fong = FongScore.fit(training.fong_score, training.time_months, training.event)
-        predictions[FONG_SCORE] = fong.predict_survival(held_out.fong_score, edges)
-    return predictions
-
-
-def _write_risk_maps(
-    run_folder: Path,
-    model: AcfNet,
-    cohort: PreparedCohort,
-    survival: Float[np.ndarray, "patient bin"],
-) -> None:
-    """Show the highest and the lowest predicted risk among patients with a scan."""
-    folder = run_folder / RISK_MAPS_FOLDER
-    for stale in folder.glob("*.safetensors"):
-        stale.unlink()
-    by_risk = np.argsort(survival.mean(axis=1), kind="stable")
-    with_scan = [int(i) for i in by_risk if cohort.patients[i].scans]
-    shown = dict.fromkeys([*with_scan[:1], *with_scan[-1:]])
-    words = ("highest predicted risk", "lowest predicted risk")
-    for number, (index, what) in enumerate(zip(shown, words, strict=False), start=1):
-        make_folder(folder)
-        title = f"held-out patient {number}, {what}"
-        patient = _risk_map(model, cohort, index, title)
-        write_risk_map(folder / f"patient-{number}.safetensors", patient)
-
-
-def _risk_map(
-    model: AcfNet, cohort: PreparedCohort, index: int, title: str
-) -> RiskMapPatient:
-    """Spread a patient's maps over the latest scan's grid."""
-    batch = collate(cohort, [index])
-    with torch.no_grad():
-        output = model(patient_inputs(batch, torch.device("cpu")))
-        maps = upsample_risk_maps(output.risk_maps, cohort.grid_shape)
-    latest = len(cohort.patients[index].scans) - 1
-    windowed, liver, tumour, _ = batch.scans[0, latest].numpy()
-    imaging = cohort.contract.imaging
-    if imaging is None:
-        raise ValueError("a cohort with scans has a contract with imaging")
-    half_hu = imaging.window_clip * imaging.window_width_hu
-    return RiskMapPatient(
-        title=title,
-        years=model.config.risk_map_years,
-        ct_hu=windowed * imaging.window_width_hu + imaging.window_centre_hu,
-        window_hu=(
-            imaging.window_centre_hu - half_hu,
-            imaging.window_centre_hu + half_hu,
-        ),
-        liver=liver.astype(np.uint8),
-        tumour=tumour.astype(np.uint8),
-        maps=maps[0].numpy(),
-        survival=output.survival[0].numpy(),
-    )

@@ -10,7 +10,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from acf_server.figure_style import (
+from acf_server.report_numbers import count, estimate_and_range, metric_title
+from acf_server.run_files import RoundRecord
+from acfnet_core.evaluation.verdict import (
+    CalibrationBin,
+    GroupCurve,
+    Metric,
+    PairedDifference,
+)
+from acfnet_core.pictures.style import (
     BLUE,
     FAINT,
     GREEN,
@@ -22,17 +30,9 @@ from acf_server.figure_style import (
     styled,
     to_svg,
 )
-from acf_server.report_numbers import count, estimate_and_range, metric_title
-from acf_server.run_files import RoundRecord
-from acfnet_core.evaluation.verdict import (
-    CalibrationBin,
-    GroupCurve,
-    Metric,
-    PairedDifference,
-)
 from acfnet_core.time_units import MONTHS_PER_YEAR
 
-_Points = list[tuple[int, float]]
+_Points = list[tuple[float, float]]
 
 
 @styled
@@ -256,9 +256,9 @@ def _group_styles(num_groups: int) -> list[tuple[str, str]]:
 
 def _known(points: Sequence[tuple[int, float | None]]) -> _Points:
     """Leave out the rounds that lack the measure."""
-    return [(number, value) for number, value in points if value is not None]
+    return [(float(number), value) for number, value in points if value is not None]
 
 
-def _columns(points: _Points) -> tuple[list[int], list[float]]:
+def _columns(points: _Points) -> tuple[list[float], list[float]]:
     """Split points into their x and y values."""
     return [number for number, _ in points], [value for _, value in points]

@@ -19,14 +19,14 @@ from acf_server.report_sections import (
     describe_groups,
     describe_limits,
     describe_sites,
-    describe_traffic,
+    describe_start,
     describe_training_patients,
     find_difference,
     has_scans,
     shown_rounds,
 )
-from acf_server.risk_map_files import RiskMapPatient, read_risk_maps
-from acf_server.risk_map_plots import plot_risk_maps
+from acf_server.report_traffic import describe_traffic
+from acf_server.risk_map_files import read_risk_maps
 from acf_server.run_files import (
     REPORT_FILE,
     RoundRecord,
@@ -39,6 +39,7 @@ from acf_server.run_files import (
 )
 from acfnet_core.evaluation.verdict import METRIC_NAMES, YEARS, Verdict
 from acfnet_core.files import write_atomically
+from acfnet_core.pictures.risk_map_panels import RiskMapPatient, plot_risk_maps
 
 NUM_PATIENTS_SHOWN = 2
 
@@ -93,6 +94,7 @@ def render_report(content: ReportContent) -> str:
             run=run,
             sites=describe_sites(sites, minimum_cell),
             has_imaging=has_scans(sites),
+            counted_from=describe_start(run),
             aggregation=describe_aggregation(run, sites),
             rounds=content.rounds,
             shown_rounds=shown_rounds(content.rounds),

@@ -7,9 +7,8 @@ only places them.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from acf_server.report_numbers import count, size, told, whole
+from acf_server.report_numbers import count, told, whole
 from acf_server.run_files import RoundRecord, RunRecord, SiteRecord
-from acfnet_core.errors import CATALOGUE
 from acfnet_core.evaluation.headline import clinical_reference
 from acfnet_core.evaluation.verdict import PairedDifference, Verdict
 from acfnet_core.withholding import withhold, withhold_part
@@ -28,21 +27,6 @@ class SiteRow:
     scans: str
     rounds_answered: int
     rounds_failed: dict[str, int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LeftRow:
-    """One kind of thing that crossed a site's border, and how much of it.
-
-    Attributes:
-        fields: Those of `RoundReply` that it stands for; none where it is no part of
-            one.
-    """
-
-    what: str
-    content: str
-    amount: str
-    fields: tuple[str, ...] = ()
 
 
 def shown_rounds(rounds: Sequence[RoundRecord]) -> list[RoundRecord]:
@@ -145,82 +129,19 @@ def describe_aggregation(run: RunRecord, sites: Sequence[SiteRecord]) -> str:
     return f"{text}: at {len(sites)} sites all weigh the same" if is_equal else text
 
 
-def describe_traffic(
-    run: RunRecord, sites: Sequence[SiteRecord], rounds: Sequence[RoundRecord]
-) -> list[LeftRow]:
-    """List what the sites sent and were sent, with the amounts of this run."""
-    received = sum(record.bytes_received for record in rounds)
-    sent = sum(record.bytes_sent for record in rounds)
-    answers = sum(site.rounds_answered for site in sites)
-    return [
-        LeftRow(
-            what="Arrays",
-            content="the model's parameters after the site's training "
-            f"({whole(run.num_parameters)} numbers)",
-            amount=f"{answers} answers, {size(received)} in all",
-        ),
-        *_describe_reply(run),
-        LeftRow(
-            what="Codes",
-            content="constant words for what went wrong, never the text of an error",
-            amount=_codes(sites),
-        ),
-        LeftRow(
-            what="To the sites",
-            content="the global model's parameters, the settings of model, loss and "
-            "training, the seed, the run's name, the round, and hashes of the contract "
-            "and the parameters",
-            amount=f"{size(sent)} in all",
-        ),
-    ]
+def describe_start(run: RunRecord) -> str:
+    """Say from when times count, and of whom the model speaks.
 
-
-def _describe_reply(run: RunRecord) -> list[LeftRow]:
-    """List every field of a site's answer."""
-    cell = run.minimum_cell
-    return [
-        LeftRow(
-            what="Counts",
-            content="patients, events, patients with scans and scans; one that points "
-            f"at fewer than {cell} patients is withheld",
-            amount="4 numbers an answer",
-            fields=("counts",),
-        ),
-        LeftRow(
-            what="Training",
-            content="the number of patients, in full: a site with fewer than "
-            f"{cell} takes no part. The number of steps and the seconds taken",
-            amount="3 numbers an answer",
-            fields=("num_examples", "num_steps", "seconds"),
-        ),
-        LeftRow(
-            what="Metrics",
-            content="mean loss and Harrell's C of the global model on the site's "
-            "patients, with the patients and events behind them; C is withheld below "
-            f"{cell} patients with or {cell} without the event",
-            amount="4 numbers an answer",
-            fields=("metrics",),
-        ),
-        LeftRow(
-            what="Labels",
-            content="the form of the message, the names of site and run, the round, "
-            "hashes of the parameters before and after training, and the site's "
-            "signature",
-            amount="one of each an answer",
-            fields=_LABELS,
-        ),
-    ]
-
-
-_LABELS = (
-    "format_version",
-    "site",
-    "run",
-    "round",
-    "base_sha256",
-    "parameters_sha256",
-    "signature",
-)
+    A run without a landmark counts from the resection, of all patients.
+    """
+    months = run.landmark_months
+    if months is None:
+        return "from the resection"
+    where = "after" if months >= 0 else "before"
+    return (
+        f"from month {abs(months):g} {where} the resection, among those still free of "
+        "the event"
+    )
 
 
 def describe_limits(
@@ -230,6 +151,11 @@ def describe_limits(
     texts = [_ORIGIN_LIMITS[run.data_origin]]
     if run.status != "finished":
         texts.append(f"The run's state is “{run.status}”: its last round is missing.")
+    if run.landmark_months is not None:
+        texts.append(
+            f"The model speaks {describe_start(run)}, by the scans up to then. It says "
+            "nothing of patients who had the event before."
+        )
     texts += [] if verdict is None else verdict.warnings
     failed = sum(sum(site.rounds_failed.values()) for site in sites)
     if failed:
@@ -283,17 +209,6 @@ def _known_patients(sites: Sequence[SiteRecord], minimum_cell: int) -> list[int]
     numbers = [site.num_patients for site in sites if site.num_patients is not None]
     known = [withhold(number, minimum=minimum_cell) for number in numbers]
     return [number for number in known if number is not None]
-
-
-def _codes(sites: Sequence[SiteRecord]) -> str:
-    """List the codes that sites sent, with their meaning."""
-    codes = sorted({code for site in sites for code in site.rounds_failed})
-    if not codes:
-        return "none in this run"
-    return "; ".join(
-        f"{code}: {CATALOGUE[code].meaning}" if code in CATALOGUE else code
-        for code in codes
-    )
 
 
 def _has_single_scans(sites: Sequence[SiteRecord]) -> bool:

@@ -43,6 +43,7 @@ from acfnet_core.federation.messages import (
 )
 from acfnet_core.federation.parameters import (
     FlatParameters,
+    NamedArrays,
     flatten,
     layout_of,
     sha256_of,
@@ -51,6 +52,7 @@ from acfnet_core.federation.parameters import (
 from acfnet_core.federation.release import RELEASE_FOLDER, save_release
 from acfnet_core.identity.envelope import verify_update
 from acfnet_core.identity.keys import load_public_key
+from acfnet_core.model.config import AcfNetConfig
 
 logger = logging.getLogger(__name__)
 
@@ -134,8 +136,29 @@ class RoundLoop:
             run=self.plan.run,
             model=self.plan.model,
             contract_sha256=self.plan.contract_sha256,
+            landmark_months=self.plan.landmark_months,
+            supported_months=self._supported_months(),
+            members=self._members(),
         )
         self._judge_last(base, layout.sha256())
+
+    def _supported_months(self) -> float | None:
+        """Return how far the hazards rest on patients who were at risk.
+
+        The model is one for all sites, so the site that followed longest decides; what
+        it says beyond the model's last bin says nothing of the model.
+        """
+        followed = self.book.followed_months()
+        if followed is None:
+            return None
+        config = AcfNetConfig.model_validate(self.plan.model)
+        return min(followed, config.bin_edges_months[-1])
+
+    def _members(self) -> dict[int, NamedArrays]:
+        """Return the models of the last rounds before the final one, by round."""
+        final = self.plan.rounds
+        first = max(1, final - self.plan.strategy.release_members)
+        return {r: load_checkpoint(self.run_folder, r)[0] for r in range(first, final)}
 
     def _judge_last(self, base: FlatParameters, layout_sha256: str) -> None:
         """Have the sites judge the trained model; it is trained without that too."""
@@ -162,6 +185,7 @@ class RoundLoop:
             model=plan.model,
             training=plan.training,
             loss=plan.loss,
+            landmark_months=plan.landmark_months,
         )
         names = tuple(site.name for site in plan.sites)
         self.announce(

@@ -105,6 +105,14 @@ class RoundBook:
         self._write()
         return record
 
+    def followed_months(self) -> float | None:
+        """Return the longest time that a site followed enough of its patients for.
+
+        None where no site has told one.
+        """
+        told = [counts.followed_months for counts in self._counts.values()]
+        return max((months for months in told if months is not None), default=None)
+
     def _site_rounds(
         self, cost: _Cost, replies: Sequence[RoundReply]
     ) -> list[SiteRound]:
@@ -135,7 +143,11 @@ class RoundBook:
 
     def _site_records(self) -> list[SiteRecord]:
         unknown = CohortCounts(
-            num_patients=None, num_events=None, num_with_scans=None, num_scans=None
+            num_patients=None,
+            num_events=None,
+            num_with_scans=None,
+            num_scans=None,
+            followed_months=None,
         )
         return [
             SiteRecord(

@@ -10,7 +10,7 @@ from acf_server.run_plan import RosterSite, RunPlan, StrategySettings
 from acfnet_core.cohort.contract import DataContract
 from acfnet_core.config import Section, describe_faults, read_settings
 from acfnet_core.errors import ConfigError
-from acfnet_core.federation.messages import RunName
+from acfnet_core.federation.messages import LandmarkMonths, RunName
 from acfnet_core.identity.names import Name
 from acfnet_core.model.config import AcfNetConfig
 from acfnet_core.objective.loss import LossConfig
@@ -30,6 +30,9 @@ class RunSection(Section):
     """A round with fewer updates ends the run; unset, every site must answer."""
     round_timeout_s: Annotated[float, Field(gt=0)] = 3600.0
     """Longest wait for the sites to connect, and again for their answers."""
+    landmark_months: LandmarkMonths | None = None
+    """Months after the resection at which the model speaks, of those still free of the
+    event then and by the scans up to then; unset, it speaks of all at the resection."""
     data_origin: DataOrigin = "consortium"
     """What the report says of the patients; `synthetic` shows a banner."""
 
@@ -117,6 +120,7 @@ def resolve_plan(
         loss=loss.model_dump(mode="json"),
         training=config.training.model_dump(mode="json"),
         strategy=config.strategy,
+        landmark_months=run.landmark_months,
     )
 
 

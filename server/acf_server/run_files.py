@@ -22,6 +22,7 @@ from pydantic import (
     JsonValue,
     NonNegativeFloat,
     NonNegativeInt,
+    PositiveFloat,
     PositiveInt,
     RootModel,
     ValidationError,
@@ -80,6 +81,8 @@ class RunRecord(_Record):
     minimum_cell: PositiveInt
     data_origin: DataOrigin
     software: dict[str, str]
+    landmark_months: float | None = None
+    """Months after the resection from which times count; null is from it."""
 
 
 class SiteRecord(_Record):
@@ -90,6 +93,9 @@ class SiteRecord(_Record):
     num_events: NonNegativeInt | None
     num_with_scans: NonNegativeInt | None
     num_scans: NonNegativeInt | None
+    followed_months: PositiveFloat | None = None
+    """How long at least the minimum cell of its patients were at risk; null in files
+    from before sites told it."""
     rounds_answered: NonNegativeInt
     rounds_failed: dict[str, NonNegativeInt]
 

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from acfnet_core.config import Section, describe_faults
 from acfnet_core.errors import ConfigError
-from acfnet_core.federation.messages import RunName, Sha256
+from acfnet_core.federation.messages import LandmarkMonths, RunName, Sha256
 from acfnet_core.files import write_atomically
 from acfnet_core.identity.names import Name
 
@@ -28,6 +28,8 @@ class StrategySettings(Section):
     """An update with a larger Euclidean norm is refused."""
     max_examples: Annotated[int, Field(ge=1)] = 100_000
     """A site that claims more patients is refused."""
+    release_members: Annotated[int, Field(ge=0, le=50)] = 4
+    """Models of the last rounds before the final one that are released beside it."""
 
 
 class RosterSite(Section):
@@ -52,6 +54,7 @@ class RunPlan(Section):
     loss: dict[str, Any]
     training: dict[str, Any]
     strategy: StrategySettings
+    landmark_months: LandmarkMonths | None = None
 
 
 def write_plan(run_folder: Path, plan: RunPlan) -> None:

@@ -31,7 +31,7 @@ from acfnet_core.files import make_folder, write_atomically
 from acfnet_core.model.config import AcfNetConfig
 from acfnet_core.model.network import build_model
 from acfnet_core.model.parameter_counts import num_parameters
-from acfnet_core.training.site_round import model_arrays
+from acfnet_core.training.model_arrays import model_arrays
 
 PACKAGES = ("flwr", "torch", "numpy", "pydicom", "highdicom", "SimpleITK")
 """Whose versions a report states, beside our own and Python's."""
@@ -195,6 +195,7 @@ def _record(
         endpoint=contract.endpoint.name,
         minimum_cell=contract.minimum_cell,
         data_origin=run.data_origin,
+        landmark_months=run.landmark_months,
         software={
             "acfnet": __version__,
             "Python": platform.python_version(),

@@ -181,3 +181,51 @@ def test_a_socket_folder_that_others_may_enter_is_refused(
     long_site.make_socket_folder().chmod(0o777)
     with pytest.raises(MachineError, match="belongs to this user alone"):
         long_site.make_socket_folder()
+
+
+def write_compute(site: Site, text: str) -> None:
+    path = site.folder / "site.toml"
+    before, _, _ = path.read_text().partition("[compute]")
+    path.write_text(f"{before}[compute]\n{text}\n")
+
+
+def test_how_to_compute_is_read(site: Site) -> None:
+    write_compute(
+        site,
+        'devices = ["cuda:0", "cuda:1"]\nphysical_batch_size = 4\ncompile = true\n'
+        'precision = "bfloat16"\nchannels_last = true\ncheckpointing = true',
+    )
+    compute = open_site(site.folder).config.compute
+    assert compute.devices == ("cuda:0", "cuda:1")
+    assert (compute.physical_batch_size, compute.precision) == (4, "bfloat16")
+    assert compute.compile
+    assert compute.channels_last
+    assert compute.checkpointing
+
+
+def test_nothing_of_it_is_on_unless_asked_for(site: Site) -> None:
+    compute = open_site(site.folder).config.compute
+    assert (compute.devices, compute.physical_batch_size) == ((), None)
+    assert compute.precision == "float32"
+    assert not any((compute.compile, compute.channels_last, compute.checkpointing))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('devices = ["cuda:0"]', "expected two or more of one kind"),
+        ('devices = ["cuda:0", "cpu"]', "expected two or more of one kind"),
+        ('devices = ["cuda:0", "cuda:0"]', "a GPU is named twice"),
+        ('device = "cpu"\ndevices = ["cpu", "cpu"]', "give either device or devices"),
+        ('devices = ["mps", "mps"]', "compute.devices.0"),
+        ("physical_batch_size = 0", "compute.physical_batch_size"),
+        ('precision = "float16"', "compute.precision"),
+    ],
+)
+def test_a_senseless_way_of_computing_is_refused(
+    site: Site, text: str, words: str
+) -> None:
+    write_compute(site, text)
+    with pytest.raises(ConfigError, match=r"site\.toml") as caught:
+        open_site(site.folder)
+    assert words in caught.value.message

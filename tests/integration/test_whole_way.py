@@ -28,9 +28,9 @@ from acfnet_core.model.config import AcfNetConfig
 from acfnet_core.model.network import AcfNet
 from acfnet_core.objective.loss import LossConfig
 from acfnet_core.training.local_training import train_locally
+from acfnet_core.training.model_arrays import load_arrays, model_arrays
 from acfnet_core.training.reproducibility import derive_seed
 from acfnet_core.training.settings import LocalTrainingSettings
-from acfnet_core.training.site_round import load_arrays, model_arrays
 
 pytestmark = pytest.mark.integration
 

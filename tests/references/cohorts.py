@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from acfnet_core.cohort.contract import DataContract, shipped_contract
-from acfnet_core.cohort.store import PreparedCohort, PreparedPatient
+from acfnet_core.cohort.store import PreparedCohort, PreparedInputs, PreparedPatient
 
 SHARE_MISSING = 0.1
 
@@ -41,6 +41,16 @@ def with_events(cohort: PreparedCohort, num_events: int) -> PreparedCohort:
             PreparedPatient(**{**vars(patient), "event": int(index < num_events)})
             for index, patient in enumerate(cohort.patients)
         ),
+    )
+
+
+def without_outcome(patient: PreparedPatient) -> PreparedInputs:
+    """Return what is left of a patient whose outcome is not known."""
+    return PreparedInputs(
+        pseudonym=patient.pseudonym,
+        clinical=patient.clinical,
+        clinical_mask=patient.clinical_mask,
+        scans=patient.scans,
     )
 
 

@@ -4,6 +4,7 @@ import base64
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -21,8 +22,9 @@ from acfnet_core.identity.envelope import UpdateClaim, sign_update
 from acfnet_core.identity.keys import generate_key, public_key_pem
 from acfnet_core.model.network import build_model
 from acfnet_core.objective.loss import LossConfig
+from acfnet_core.training.model_arrays import model_arrays
 from acfnet_core.training.settings import LocalTrainingSettings
-from acfnet_core.training.site_round import answer_round, model_arrays
+from acfnet_core.training.site_round import answer_round
 
 SITES = ("hospital-a", "hospital-b", "hospital-c")
 NUM_PATIENTS = 12
@@ -107,11 +109,16 @@ def make_run(
     minimum_sites: int = 2,
     max_examples: int = 100,
     seed: int = 7,
+    landmark_months: float | None = None,
+    **model: Any,
 ) -> FederatedRun:
-    """Write a run's initial model and resolve its plan."""
+    """Write a run's initial model and resolve its plan.
+
+    Further keywords are fields of the network's settings.
+    """
     names = sorted(sites.keys)
     contract = sites.cohorts[names[0]].contract
-    config = small_config(contract.num_clinical_features)
+    config = small_config(contract.num_clinical_features, **model)
     save_checkpoint(
         folder,
         model_arrays(build_model(config, seed=seed)),
@@ -136,6 +143,7 @@ def make_run(
         loss=LossConfig().model_dump(mode="json"),
         training=TRAINING.model_dump(mode="json"),
         strategy=StrategySettings(max_examples=max_examples),
+        landmark_months=landmark_months,
     )
     return FederatedRun(folder, plan, replace(sites))
 

@@ -49,7 +49,11 @@ def make_reply(
         num_examples=40,
         num_steps=5,
         counts=CohortCounts(
-            num_patients=40, num_events=22, num_with_scans=None, num_scans=None
+            num_patients=40,
+            num_events=22,
+            num_with_scans=None,
+            num_scans=None,
+            followed_months=60.0,
         ),
         metrics=SiteMetrics(num_patients=40, num_events=22, loss=2.5, harrell_c=0.625),
         seconds=1.5,

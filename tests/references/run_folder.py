@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from acf_server.risk_map_files import RiskMapPatient, write_risk_map
+from acf_server.risk_map_files import write_risk_map
 from acf_server.run_files import (
     EVALUATION_FILE,
     RISK_MAPS_FOLDER,
@@ -29,6 +29,7 @@ from acfnet_core.evaluation.verdict import (
     TemporalAdjacency,
     Verdict,
 )
+from acfnet_core.pictures.risk_map_panels import RiskMapPatient
 
 MODEL = "4D-ACFNet"
 SITE_NAMES = ("north", "harbour", "hillside")

@@ -12,7 +12,7 @@ from acfnet_core.federation.parameters import (
 )
 from acfnet_core.model.config import AcfNetConfig
 from acfnet_core.model.network import AcfNet, build_model
-from acfnet_core.training.site_round import model_arrays
+from acfnet_core.training.model_arrays import model_arrays
 
 
 def small_config(num_clinical_features: int = 13, **changes: Any) -> AcfNetConfig:

@@ -1,6 +1,9 @@
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from references.cohorts import make_cohort, with_events
 from references.run_folder import make_run
@@ -8,10 +11,8 @@ from references.site_rounds import small_config
 
 from acf_server.coordinator import Coordinator, initialise
 from acf_server.evaluation import (
-    MODEL_NAME,
     evaluate_run,
     evaluate_tables,
-    outcomes_of,
 )
 from acf_server.risk_map_files import read_risk_maps
 from acf_server.run_files import (
@@ -22,23 +23,33 @@ from acf_server.run_files import (
 )
 from acfnet_core.cohort.contract import DataContract, shipped_contract
 from acfnet_core.cohort.contract_toml import contract_to_toml
+from acfnet_core.cohort.landmark import view_at_landmark
 from acfnet_core.cohort.preparation_events import CohortFinished, PreparationEvent
 from acfnet_core.cohort.store import PreparedCohort
 from acfnet_core.cohort.synthetic import held_out_site, synthesize_site
 from acfnet_core.errors import DataError
 from acfnet_core.evaluation.baselines import FONG_SCORE, KAPLAN_MEIER, RIDGE_COX
 from acfnet_core.federation.release import RELEASE_FOLDER, save_release
+from acfnet_core.model.config import MODEL_NAME
 from acfnet_core.model.network import build_model
-from acfnet_core.training.site_round import model_arrays
+from acfnet_core.training.baselines_of_cohorts import outcomes_of
+from acfnet_core.training.model_arrays import model_arrays
 
 CONTRACT = shipped_contract("crlm")
 HELD_OUT = make_cohort(30, seed=5)
 REFERENCE = make_cohort(40, seed=6)
 
 
-def write_finished_run(folder: Path, contract: DataContract = CONTRACT) -> Path:
+def write_finished_run(
+    folder: Path,
+    contract: DataContract = CONTRACT,
+    *,
+    supported_months: float | None = None,
+    landmark_months: float | None = None,
+    **model: Any,
+) -> Path:
     """Write what a run leaves of its model; nobody trained it."""
-    config = small_config(contract.num_clinical_features)
+    config = small_config(contract.num_clinical_features, **model)
     folder.mkdir(parents=True, exist_ok=True)
     record = make_run(minimum_cell=10, features=list(contract.features))
     write_record(folder / RUN_FILE, record)
@@ -49,6 +60,8 @@ def write_finished_run(folder: Path, contract: DataContract = CONTRACT) -> Path:
         run="trial",
         model=config.model_dump(mode="json"),
         contract_sha256=contract.sha256(),
+        supported_months=supported_months,
+        landmark_months=landmark_months,
     )
     return folder
 
@@ -240,3 +253,76 @@ def test_the_preparation_of_the_held_out_patients_is_told(
     events = evaluate(coordinator, folder, hospital, references=(table,))
     assert isinstance(events[-1], CohortFinished)
     assert events[-1].num_patients == 4
+
+
+def test_a_reference_table_without_any_outcome_is_refused(
+    coordinator: Coordinator, hospital: Path, tmp_path: Path
+) -> None:
+    folder = write_finished_run(coordinator.runs_folder / "blank")
+    table = pd.read_excel(hospital / "clinical.xlsx", dtype=object)
+    endpoint = CONTRACT.endpoint
+    table[[endpoint.time_column, endpoint.event_column]] = None
+    blank = tmp_path / "blank.csv"
+    table.to_csv(blank, index=False)
+    with pytest.raises(DataError, match="no row has an outcome"):
+        evaluate(coordinator, folder, hospital, references=(blank,))
+
+
+def test_a_horizon_of_twelve_years_is_judged_as_far_as_it_is_supported(
+    tmp_path: Path,
+) -> None:
+    folder = write_finished_run(
+        tmp_path, supported_months=42.0, num_years=12, modalities="clinical"
+    )
+    verdict = evaluate_run(folder, HELD_OUT, [REFERENCE])
+    assert verdict.supported_months == 42.0
+    assert verdict.tau_months <= 42.0
+    assert all(score.auc_by_year["5"] is None for score in verdict.scores)
+    assert any("After 42 months no site" in warning for warning in verdict.warnings)
+
+
+def test_maps_of_years_that_are_not_supported_are_left_out(
+    coordinator: Coordinator, hospital: Path
+) -> None:
+    folder = write_finished_run(coordinator.runs_folder / "few", supported_months=30.0)
+    evaluate(coordinator, folder, hospital, images=hospital / "images")
+    shown = read_risk_maps(folder)[0]
+    assert shown.years == (1, 2)
+    assert shown.maps.shape == (2, 24, 48, 48)
+    assert shown.survival.shape == (4,)
+
+
+def test_without_a_supported_year_there_is_no_map(
+    coordinator: Coordinator, hospital: Path
+) -> None:
+    folder = write_finished_run(coordinator.runs_folder / "none", supported_months=6.0)
+    evaluate(coordinator, folder, hospital, images=hospital / "images")
+    assert read_risk_maps(folder) == ()
+
+
+def test_a_run_with_a_landmark_is_judged_from_it_and_its_baselines_too(
+    tmp_path: Path,
+) -> None:
+    plain = write_finished_run(tmp_path / "plain")
+    marked = write_finished_run(tmp_path / "marked", landmark_months=12.0)
+    verdict = evaluate_run(marked, HELD_OUT, [REFERENCE])
+    views = [view_at_landmark(cohort, 12.0) for cohort in (HELD_OUT, REFERENCE)]
+    expected = evaluate_run(plain, views[0], views[1:])
+    assert verdict.landmark_months == 12.0
+    assert verdict.num_patients < len(HELD_OUT.patients)
+    assert verdict.model_copy(update={"landmark_months": None}) == expected
+
+
+def test_a_landmark_that_nobody_reaches_is_refused(tmp_path: Path) -> None:
+    folder = write_finished_run(tmp_path, landmark_months=96.0)
+    with pytest.raises(DataError, match="at the run's landmark"):
+        evaluate_run(folder, HELD_OUT, [])
+
+
+def test_references_that_nobody_reaches_the_landmark_in_fit_no_baseline(
+    tmp_path: Path,
+) -> None:
+    folder = write_finished_run(tmp_path, landmark_months=12.0)
+    patients = tuple(replace(p, time_months=5.0) for p in REFERENCE.patients)
+    evaluate_run(folder, HELD_OUT, [replace(REFERENCE, patients=patients)])
+    assert names_of(folder) == [MODEL_NAME, KAPLAN_MEIER]

@@ -1,15 +1,10 @@
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from references.run_folder import (
     make_differences,
     make_risk_groups,
-    make_risk_map,
     make_rounds,
 )
 
-from acf_server.figure_style import _spread
 from acf_server.plots import (
     plot_calibration,
     plot_differences,
@@ -25,7 +20,6 @@ from acf_server.report_numbers import (
     size,
 )
 from acf_server.report_numbers import settings as setting_rows
-from acf_server.risk_map_plots import choose_slices, overlay_map
 from acfnet_core.evaluation.verdict import Interval
 
 
@@ -59,30 +53,6 @@ def test_at_risk_below_the_minimum_is_not_written() -> None:
     svg = plot_risk_groups(groups, 10, "survival")
     assert svg is not None
     assert svg.count("&lt;10") == 12
-
-
-def test_map_that_lowers_is_blue_and_one_that_raises_is_red() -> None:
-    values = np.array([[-1.0, 1.0, 0.0]], dtype=np.float32)
-    grey = np.full((1, 3), 95.0, dtype=np.float32)
-    lowers, raises, calm = overlay_map(grey, values, 1.0, (5.0, 185.0))[0]
-    assert lowers[2] > lowers[0]
-    assert raises[0] > raises[2]
-    assert calm == pytest.approx([0.5, 0.5, 0.5])
-
-
-def test_slices_include_the_one_with_most_tumour() -> None:
-    patient = make_risk_map()
-    assert int(patient.tumour.sum(axis=(1, 2)).argmax()) in choose_slices(patient)
-
-
-@given(
-    st.lists(st.floats(0, 1), min_size=2, max_size=3),
-    st.floats(min_value=0.01, max_value=0.1),
-)
-@settings(deadline=None, max_examples=30)
-def test_labels_keep_their_distance(heights: list[float], gap: float) -> None:
-    placed = np.sort(_spread(heights, gap))
-    assert np.diff(placed).min() >= gap * 0.9
 
 
 @pytest.mark.parametrize(

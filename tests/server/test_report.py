@@ -18,9 +18,9 @@ from acf_server.report import ReportContent, read_content, render_report, write_
 from acf_server.report_sections import (
     describe_aggregation,
     describe_sites,
-    describe_traffic,
     find_difference,
 )
+from acf_server.report_traffic import describe_traffic
 from acf_server.run_files import RUN_FILE, SiteRecord
 from acfnet_core.errors import ConfigError, MachineError
 from acfnet_core.evaluation.verdict import Interval
@@ -403,3 +403,23 @@ def test_headline_box_compares_with_the_headlines_reference() -> None:
 
 def test_dots_above_the_diagonal_are_said_to_underestimate(page: str) -> None:
     assert f"Above it {MODEL} underestimated the risk" in read_text(page)
+
+
+def test_a_run_counts_from_the_resection(page: str) -> None:
+    assert ", counted from the resection</dd>" in page
+
+
+@pytest.mark.parametrize(
+    ("months", "words"),
+    [
+        (12.0, "from month 12 after the resection, among those still free"),
+        (-1.5, "from month 1.5 before the resection, among those still free"),
+    ],
+)
+def test_a_landmark_is_told_beside_the_endpoint_and_under_limits(
+    content: ReportContent, months: float, words: str
+) -> None:
+    run = content.run.model_copy(update={"landmark_months": months})
+    marked = render_report(replace(content, run=run))
+    assert f", counted {words}" in marked
+    assert f"The model speaks {words}" in marked

@@ -3,10 +3,12 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from references.cohorts import make_cohort
 from references.federated_run import (
     SITES,
     TRAINING,
@@ -21,16 +23,16 @@ from acf_server.run_files import SiteRecord, read_rounds, read_sites
 from acfnet_core.errors import ProtocolError
 from acfnet_core.federation.checkpoint import completed_rounds, load_checkpoint
 from acfnet_core.federation.parameters import FlatParameters, flatten
-from acfnet_core.federation.release import RELEASE_FOLDER
+from acfnet_core.federation.release import RELEASE_FOLDER, load_members, load_release
 from acfnet_core.identity.envelope import UpdateClaim, sign_update
 from acfnet_core.identity.keys import generate_key
 from acfnet_core.model.config import AcfNetConfig
 from acfnet_core.model.network import build_model
 from acfnet_core.objective.loss import LossConfig
 from acfnet_core.training.local_training import train_locally
+from acfnet_core.training.model_arrays import model_arrays
 from acfnet_core.training.release import load_model
 from acfnet_core.training.reproducibility import derive_seed
-from acfnet_core.training.site_round import model_arrays
 
 BAD = "hospital-b"
 Tamper = Callable[[RawAnswer], RawAnswer]
@@ -123,6 +125,13 @@ def test_the_events_tell_of_every_round_in_order(
 def test_the_released_model_is_that_of_the_last_round(finished: Path) -> None:
     model = load_model(finished / RELEASE_FOLDER)
     assert flatten(model_arrays(model)).tobytes() == parameters_after(finished, 3)
+
+
+def test_the_models_of_the_rounds_before_are_released_beside_it(finished: Path) -> None:
+    folder = finished / RELEASE_FOLDER
+    assert [m.round for m in load_release(folder)[1].members] == [1, 2]
+    members = [flatten(arrays).tobytes() for arrays in load_members(folder)]
+    assert members == [parameters_after(finished, number) for number in (1, 2)]
 
 
 def test_the_same_seed_gives_the_same_bits(
@@ -353,3 +362,69 @@ def test_no_key_of_a_patient_is_in_the_records(
     keys = [p.pseudonym for cohort in sites.cohorts.values() for p in cohort.patients]
     assert len(keys) == 39
     assert not any(f'"{key}"'.encode() in written for key in keys)
+
+
+def follow(months: float | None) -> Tamper:
+    """Have a site say how long it followed enough of its patients."""
+
+    def change(raw: RawAnswer) -> RawAnswer:
+        counts = json.loads(raw.reply or "{}")["counts"]
+        return rewrite(raw, counts={**counts, "followed_months": months})
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("told", "supported"),
+    [
+        ((18.0, 30.0, 24.0), 30.0),
+        ((None, 30.0, None), 30.0),
+        ((None, None, None), None),
+        ((18.0, 999.0, 24.0), 96.0),
+    ],
+)
+def test_the_model_is_supported_as_far_as_the_longest_follow_up_of_a_site(
+    sites: InProcessSites,
+    tmp_path: Path,
+    told: tuple[float | None, ...],
+    supported: float | None,
+) -> None:
+    tamper = {name: follow(one) for name, one in zip(SITES, told, strict=True)}
+    play(tmp_path, replace(sites, tamper=tamper))
+    description = load_release(tmp_path / RELEASE_FOLDER)[1]
+    assert description.supported_months == supported
+    assert [r.followed_months for r in read_sites(tmp_path)] == list(told)
+
+
+@pytest.mark.parametrize("months", [0.0, -6.0, "long"])
+def test_a_senseless_follow_up_is_refused(
+    sites: InProcessSites, tmp_path: Path, months: Any
+) -> None:
+    play(tmp_path, replace(sites, tamper={BAD: follow(months)}))
+    assert record_of(tmp_path, BAD).rounds_failed == {"protocol.malformed": 2}
+
+
+def test_a_run_of_few_rounds_releases_fewer_models(
+    sites: InProcessSites, tmp_path: Path
+) -> None:
+    play(tmp_path, sites, rounds=1)
+    assert load_release(tmp_path / RELEASE_FOLDER)[1].members == ()
+
+
+def test_as_many_models_are_released_as_the_run_asks_for(
+    sites: InProcessSites, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path, sites, rounds=3)
+    strategy = run.plan.strategy.model_copy(update={"release_members": 1})
+    replace(run, plan=run.plan.model_copy(update={"strategy": strategy})).play()
+    members = load_release(tmp_path / RELEASE_FOLDER)[1].members
+    assert [member.round for member in members] == [2]
+
+
+def test_a_landmark_goes_to_the_sites_and_into_the_release(tmp_path: Path) -> None:
+    cohorts = {name: make_cohort(40, seed=number) for number, name in enumerate(SITES)}
+    asked = replace(make_sites(), cohorts=cohorts)
+    make_run(tmp_path, asked, landmark_months=12.0).play()
+    free = [sum(p.time_months > 12 for p in c.patients) for c in cohorts.values()]
+    assert [record.num_patients for record in read_sites(tmp_path)] == free
+    assert load_release(tmp_path / RELEASE_FOLDER)[1].landmark_months == 12.0

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -145,3 +146,31 @@ def test_a_damaged_plan_is_refused(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text('{"rounds": 0}')
     with pytest.raises(ConfigError, match="rounds"):
         read_plan(tmp_path)
+
+
+def test_a_landmark_is_carried_into_the_plan(tmp_path: Path) -> None:
+    text = RUN.replace("seed = 3", "seed = 3\nlandmark_months = 12")
+    assert resolve_plan(read(tmp_path, text), CONTRACT, KEYS).landmark_months == 12.0
+
+
+def test_a_run_without_a_landmark_counts_from_the_resection(plan: RunPlan) -> None:
+    assert plan.landmark_months is None
+
+
+@pytest.mark.parametrize("months", ["-25", "97", '"12"', "nan"])
+def test_a_landmark_outside_its_range_is_refused(tmp_path: Path, months: str) -> None:
+    message = fault_of(tmp_path, "seed = 3", f"landmark_months = {months}")
+    assert "run.landmark_months" in message
+
+
+def test_four_models_are_released_beside_the_final_one(plan: RunPlan) -> None:
+    assert plan.strategy.release_members == 4
+
+
+def test_a_plan_from_before_landmarks_is_read(plan: RunPlan, tmp_path: Path) -> None:
+    write_plan(tmp_path, plan)
+    path = tmp_path / "plan.json"
+    content = json.loads(path.read_bytes())
+    del content["landmark_months"], content["strategy"]["release_members"]
+    path.write_text(json.dumps(content))
+    assert read_plan(tmp_path) == plan

@@ -103,10 +103,37 @@ def test_a_missing_code_is_masked_and_zero(missing: str, tmp_path: Path) -> None
     assert (row.clinical[position], row.clinical_mask[position]) == (0, False)
 
 
-def test_a_patient_without_outcome_is_left_out_and_counted(tmp_path: Path) -> None:
-    rows = [ROW, ROW | {"Patient-ID": "8", "vital_status_DFS": -999}]
+@pytest.mark.parametrize(
+    "missing",
+    [
+        {"vital_status_DFS": -999},
+        {"months_to_DFS_progression": ""},
+        {"vital_status_DFS": "", "months_to_DFS_progression": -999},
+    ],
+)
+def test_a_patient_without_time_or_event_stands_apart(
+    missing: dict[str, object], tmp_path: Path
+) -> None:
+    rows = [ROW, ROW | {"Patient-ID": "8"} | missing]
     table = read_clinical_table(_write_csv(tmp_path / "a.csv", rows), CRLM)
-    assert (len(table.rows), table.num_without_outcome) == (1, 1)
+    assert [row.patient_id for row in table.rows] == ["007"]
+    (other,) = table.without_outcome
+    assert (other.patient_id, other.row_number) == ("8", 3)
+    assert other.resection_date == datetime.date(1992, 6, 20)
+    np.testing.assert_array_equal(other.clinical, table.rows[0].clinical)
+
+
+def test_a_row_without_outcome_has_no_outcome_to_misread(tmp_path: Path) -> None:
+    path = _write_csv(tmp_path / "a.csv", [ROW | {"vital_status_DFS": -999}])
+    (row,) = read_clinical_table(path, CRLM).without_outcome
+    assert {"time_months", "event", "fong_score"}.isdisjoint(vars(row))
+
+
+def test_a_faulty_row_without_outcome_is_told_like_any_other(tmp_path: Path) -> None:
+    rows = [ROW, ROW | {"vital_status_DFS": -999, "age": "sixty"}]
+    table = examine_clinical_table(_write_csv(tmp_path / "a.csv", rows), CRLM)
+    told = {(fault.rule, fault.first_rows) for fault in table.faults}
+    assert told == {("not_a_number", (3,)), ("duplicate_identifier", (3,))}
 
 
 FAULTS: dict[str, tuple[str, str, object]] = {

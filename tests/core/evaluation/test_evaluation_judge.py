@@ -29,13 +29,19 @@ def curves_of(cohort: Outcomes, strength: float) -> np.ndarray:
 
 
 def judge_cohort(
-    cohort: Outcomes, num_bootstrap: int = 50, minimum_cell: int = 10
+    cohort: Outcomes,
+    num_bootstrap: int = 50,
+    minimum_cell: int = 10,
+    supported_months: float | None = None,
+    past_support: float = 1.0,
 ) -> Verdict:
+    limit = EDGES[-1] if supported_months is None else supported_months
+    lowered = np.where(limit < EDGES, past_support, 1.0)
     return judge(
         time_months=cohort.time_months,
         event=cohort.event,
         predictions={
-            "4D-ACFNet": curves_of(cohort, 0.7),
+            "4D-ACFNet": curves_of(cohort, 0.7) * lowered,
             "ridge Cox": curves_of(cohort, -0.7),
             "Fong score": curves_of(cohort, 0.2),
         },
@@ -44,6 +50,7 @@ def judge_cohort(
         train_event=TRAIN.event,
         num_bootstrap=num_bootstrap,
         minimum_cell=minimum_cell,
+        supported_months=supported_months,
     )
 
 
@@ -295,3 +302,52 @@ def test_half_of_the_training_outcomes_is_refused() -> None:
             bin_edges_months=EDGES,
             train_time_months=np.array([1.0]),
         )
+
+
+def test_without_a_limit_the_whole_curve_is_supported() -> None:
+    assert VERDICT.supported_months == 96.0
+    assert not any("at risk to train on" in warning for warning in VERDICT.warnings)
+
+
+def test_no_figure_depends_on_curves_beyond_what_is_supported() -> None:
+    one, other = (
+        judge_cohort(COHORT, supported_months=48.0, past_support=factor)
+        for factor in (1.0, 0.1)
+    )
+    assert one == other
+
+
+def test_years_beyond_what_is_supported_are_left_out_and_said() -> None:
+    verdict = judge_cohort(COHORT, supported_months=48.0)
+    score = verdict.scores[0]
+    assert score.auc_by_year["3"] is not None
+    assert score.auc_by_year["5"] is None
+    assert score.observed_expected["5"] is None
+    assert {group.year for group in score.calibration} == {1, 3}
+    assert any(warning.startswith("5 years: beyond") for warning in verdict.warnings)
+
+
+def test_horizons_end_with_what_is_supported_and_say_so() -> None:
+    verdict = judge_cohort(COHORT, supported_months=48.0)
+    assert (verdict.tau_months, verdict.supported_months) == (48.0, 48.0)
+    assert verdict.brier_window_months == (6.0, 48.0)
+    text = " ".join(verdict.warnings)
+    assert "After 48 months no site had 10 patients left at risk to train on" in text
+    assert "What the model can tell ends at 48.0 months" in text
+    assert "Follow-up ends" not in text
+
+
+def test_a_year_that_ends_with_the_support_is_judged() -> None:
+    score = judge_cohort(COHORT, supported_months=60.0).scores[0]
+    assert score.auc_by_year["5"] is not None
+
+
+def test_support_below_the_window_leaves_no_brier_score() -> None:
+    score = judge_cohort(COHORT, supported_months=6.0).scores[0]
+    assert score.integrated_brier is None
+    assert score.auc_by_year["1"] is None
+
+
+def test_a_support_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="supported_months is 0"):
+        judge_cohort(COHORT, supported_months=0.0)

@@ -9,6 +9,7 @@ from acfnet_core.config import Section
 from acfnet_core.errors import CATALOGUE, ProtocolError
 from acfnet_core.federation.messages import (
     MAX_DOCUMENT_BYTES,
+    CohortCounts,
     RoundReply,
     RoundRequest,
     SiteFailure,
@@ -174,6 +175,13 @@ def test_a_reply_carries_the_agreed_fields_and_no_other() -> None:
         "seconds",
         "signature",
     }
+    assert set(CohortCounts.model_fields) == {
+        "num_patients",
+        "num_events",
+        "num_with_scans",
+        "num_scans",
+        "followed_months",
+    }
     assert set(SiteMetrics.model_fields) == {
         "num_patients",
         "num_events",
@@ -182,7 +190,16 @@ def test_a_reply_carries_the_agreed_fields_and_no_other() -> None:
     }
 
 
-@pytest.mark.parametrize("change", [{"seed": -1}, {"round": 0}, {"trains": "yes"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": -1},
+        {"round": 0},
+        {"trains": "yes"},
+        {"landmark_months": 97.0},
+        {"landmark_months": -25.0},
+    ],
+)
 def test_a_senseless_request_is_refused(change: dict[str, Any]) -> None:
     _refusal(parse_request, _changed(make_request(), **change))
 

@@ -21,8 +21,7 @@ from acfnet_core.objective.loss import LossConfig, total_loss
 IMAGE_PARTS = (
     "stem.",
     "scan_stages.",
-    "timestamps.",
-    "year_stages.",
+    "expansion.",
     "attention.",
     "readout.",
     "head.image_bias.",
@@ -138,9 +137,10 @@ def test_clinical_only_has_no_image_parameters() -> None:
     assert not hasattr(model.head, "gate")
 
 
-def test_clinical_only_is_the_clinical_logit() -> None:
+def test_clinical_only_is_the_clinical_logit_and_its_residual() -> None:
     output = make_ablated("clinical_only")(make_inputs())
-    assert torch.equal(output.hazard_logits, output.clinical_logits)
+    expected = output.clinical_logits + output.residual_logits
+    assert torch.equal(output.hazard_logits, expected)
     assert (output.gate == 0).all()
     assert not output.has_image.any()
 
@@ -187,7 +187,7 @@ def test_one_virtual_year_has_one_map_and_all_bins() -> None:
 
 def test_one_virtual_year_stands_for_the_middle_of_the_horizon() -> None:
     assert year_midpoints_months(1, years_each=8).tolist() == [48.0]
-    encoder = make_ablated("one_virtual_year").timestamps
+    encoder = make_ablated("one_virtual_year").expansion.timestamps
     assert (encoder.num_years, encoder.years_each) == (1, 8)
 
 

@@ -43,17 +43,18 @@ def test_the_gate_mixes_the_two_logits() -> None:
     logits = _head(has_image=True, has_clinical=True)
     assert ((logits.gate > 0) & (logits.gate < 1)).all()
     mixed = logits.gate * logits.image + (1 - logits.gate) * logits.clinical
-    assert torch.equal(logits.mixed, mixed)
+    assert (logits.residual != 0).all()
+    assert torch.equal(logits.mixed, mixed + logits.residual)
 
 
-def test_without_images_the_clinical_logit_stands_alone() -> None:
+def test_without_images_only_the_clinical_logit_and_the_residual_stand() -> None:
     logits = _head(has_image=False, has_clinical=True)
-    assert torch.equal(logits.mixed, logits.clinical)
+    assert torch.equal(logits.mixed, logits.clinical + logits.residual)
 
 
-def test_without_clinical_columns_the_image_logit_stands_alone() -> None:
+def test_without_clinical_columns_only_the_image_logit_and_the_residual_stand() -> None:
     logits = _head(has_image=True, has_clinical=False)
-    assert torch.equal(logits.mixed, logits.image)
+    assert torch.equal(logits.mixed, logits.image + logits.residual)
 
 
 def test_with_neither_the_clinical_bias_answers() -> None:

@@ -2,6 +2,7 @@ import torch
 
 from acfnet_core.model.timestamps import (
     VirtualTimestampEncoder,
+    mix_scans,
     time_code,
     year_midpoints_months,
 )
@@ -52,17 +53,34 @@ def test_the_age_of_a_single_scan_matters() -> None:
     assert not torch.allclose(early, late)
 
 
+def test_heads_start_apart_even_between_scans_of_one_half_year() -> None:
+    share = _encoder().look(torch.tensor([[-6.0, -1.0]]), TWO).share
+    latest = share[0, :, 1]
+    assert (latest.max(dim=1).values - latest.min(dim=1).values > 0.1).all()
+
+
+def test_shares_of_a_year_sum_to_one() -> None:
+    share = _encoder().look(torch.tensor([[-6.0, -1.0]]), TWO).share
+    torch.testing.assert_close(share.sum(dim=2), torch.ones(1, 5, 2))
+
+
+def test_mixing_takes_each_run_of_channels_by_its_head() -> None:
+    volumes = torch.arange(6.0).reshape(1, 2, 3, 1, 1, 1)
+    share = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).reshape(1, 1, 2, 2)
+    mixed = mix_scans(volumes, share).flatten()
+    # Channels 0 and 1 belong to head 0, which takes scan 0; channel 2 to head 1.
+    assert mixed.tolist() == [0.0, 1.0, 5.0]
+
+
 def test_years_weigh_scans_by_their_distance() -> None:
     encoder = _encoder()
-    distance = torch.tensor([[7.0, -20.0]]).expand(5, -1).unsqueeze(0)
-    share = encoder._share(time_code(distance), TWO)
+    share = encoder.look(torch.tensor([[-7.0, 20.0]]), TWO).share
     assert not torch.allclose(share[..., 0, :], share[..., 1, :])
 
 
 def test_a_masked_scan_has_no_share() -> None:
-    code = time_code(torch.zeros(1, 5, 2))
-    share = _encoder()._share(code, torch.tensor([[True, False]]))
-    assert (share[:, :, 1] == 0).all()
+    view = _encoder().look(torch.zeros(1, 2), torch.tensor([[True, False]]))
+    assert (view.share[:, :, 1] == 0).all()
 
 
 def test_a_patient_without_scans_gets_finite_filler() -> None:

@@ -46,6 +46,12 @@ def test_a_device_that_is_not_there_is_refused_by_its_name(name: str) -> None:
     assert caught.value.code == "config.invalid"
 
 
+@pytest.mark.usefixtures("no_accelerator")
+def test_the_setting_that_asks_for_a_device_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"compute\.devices is 'cuda:1'"):
+        choose_device("cuda:1", setting="compute.devices")
+
+
 @pytest.mark.usefixtures("two_gpus")
 @pytest.mark.parametrize(
     "name", ["cuda:2", "cuda:-1", "cuda:x", "cuda:", "cuda:1:1", "cpu:1", "gpu", ""]

@@ -33,7 +33,7 @@ def _train(
         loss=LossConfig(),
         seed=seed,
     )
-    return list(steps)
+    return [step for step in steps if isinstance(step, StepFinished)]
 
 
 def _trained(cohort: PreparedCohort, *, seed: int) -> list[Tensor]:

@@ -7,11 +7,12 @@ from references.cohorts import make_cohort
 from references.site_rounds import small_model
 
 from acfnet_core.errors import DataError
+from acfnet_core.federation.parameters import flatten, sha256_of
 from acfnet_core.federation.release import DESCRIPTION_FILE, save_release
 from acfnet_core.objective.loss import LossConfig
 from acfnet_core.training.evaluation import predict_cohort
-from acfnet_core.training.release import load_model
-from acfnet_core.training.site_round import model_arrays
+from acfnet_core.training.model_arrays import model_arrays
+from acfnet_core.training.release import load_ensemble, load_model
 
 
 @pytest.fixture
@@ -67,3 +68,24 @@ def test_an_absent_release_is_a_path_not_found(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         load_model(tmp_path / "model")
     assert caught.value.code == "data.path_not_found"
+
+
+def test_an_ensemble_is_the_final_model_and_then_the_members(tmp_path: Path) -> None:
+    models = {number: small_model(seed=number) for number in (3, 1, 2)}
+    save_release(
+        tmp_path,
+        model_arrays(models[3]),
+        run="run-1",
+        model=models[3].config.model_dump(mode="json"),
+        contract_sha256="c" * 64,
+        members={number: model_arrays(models[number]) for number in (2, 1)},
+    )
+    loaded = load_ensemble(tmp_path)
+    hashes = [sha256_of(flatten(model_arrays(model))) for model in loaded]
+    expected = [sha256_of(flatten(model_arrays(models[n]))) for n in (3, 1, 2)]
+    assert hashes == expected
+    assert not any(model.training for model in loaded)
+
+
+def test_an_ensemble_without_members_is_the_model_alone(release: Path) -> None:
+    assert len(load_ensemble(release)) == 1

@@ -1,4 +1,6 @@
 import base64
+from dataclasses import replace
+from math import cos, pi
 from typing import Any
 
 import numpy as np
@@ -6,7 +8,7 @@ import pytest
 import torch
 from cryptography.hazmat.primitives.asymmetric import ec
 from references.cohorts import make_cohort, with_events
-from references.site_rounds import ask_to_train, small_model
+from references.site_rounds import ask_to_train, small_config, small_model
 
 from acfnet_core.cohort.store import PreparedCohort
 from acfnet_core.errors import AcfnetError, ProtocolError
@@ -20,15 +22,14 @@ from acfnet_core.identity.envelope import UpdateClaim, sign_update, verify_updat
 from acfnet_core.identity.keys import generate_key
 from acfnet_core.model.network import AcfNet
 from acfnet_core.objective.loss import LossConfig, total_loss
+from acfnet_core.training import site_round
 from acfnet_core.training.batches import make_batch
+from acfnet_core.training.compute import ComputeOptions
+from acfnet_core.training.early_stopping import CohortParts, divide_cohort
+from acfnet_core.training.local_training import StepFinished, TrainingEvent
+from acfnet_core.training.model_arrays import load_arrays, model_arrays
 from acfnet_core.training.reproducibility import derive_seed
-from acfnet_core.training.site_round import (
-    SiteAnswer,
-    answer_round,
-    cohort_counts,
-    load_arrays,
-    model_arrays,
-)
+from acfnet_core.training.site_round import SiteAnswer, answer_round, cohort_counts
 
 SITE = "hospital-a"
 CPU = torch.device("cpu")
@@ -68,12 +69,14 @@ def _refused_code(cohort: PreparedCohort, **changes: Any) -> str:
     return caught.value.code
 
 
-def _step_by_hand(model: AcfNet, cohort: PreparedCohort) -> AcfNet:
+def _step_by_hand(
+    model: AcfNet, cohort: PreparedCohort, *, rate: float = 1e-3
+) -> AcfNet:
     """Take the one step of `ask_to_train` with nothing but torch."""
     seed = derive_seed(7, SITE, 1)
     order = torch.randperm(30, generator=torch.Generator().manual_seed(seed))
     batch = make_batch(cohort, order[:8].tolist(), model.config, CPU)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=1e-2)
     torch.manual_seed(seed)
     model.train()
     terms = total_loss(
@@ -104,6 +107,91 @@ def test_one_local_step_equals_the_step_by_hand_to_the_last_bit(
 def test_one_seed_gives_the_same_update_to_the_last_bit(cohort: PreparedCohort) -> None:
     one, other = (_answer(small_model(), cohort) for _ in range(2))
     assert one.reply.parameters_sha256 == other.reply.parameters_sha256
+
+
+def test_a_round_takes_its_place_in_the_cosine_of_the_run(
+    cohort: PreparedCohort,
+) -> None:
+    training = {"local_steps": 1, "batch_size": 8, "schedule": "cosine"}
+    training |= {"warm_up_share": 0.05, "final_share": 0.05}
+    sent = _sent(_answer(small_model(), cohort, training=training))
+    # Round 1 of 2, the middle of its only step: a quarter of the run is over, and of
+    # the cosine that follows the warm-up it is (0.25 - 0.05) / 0.95.
+    rate = 5e-5 + (1e-3 - 5e-5) * (1 + cos(pi * (0.25 - 0.05) / (1 - 0.05))) / 2
+    by_hand = _step_by_hand(small_model(), cohort, rate=rate)
+    np.testing.assert_allclose(sent, flatten(model_arrays(by_hand)), atol=1e-8)
+
+
+def test_a_validation_part_is_not_counted_among_the_examples() -> None:
+    training = {"local_epochs": 1, "validation_share": 0.25}
+    many = with_events(make_cohort(60, seed=1), 40)
+    reply = _answer(small_model(), many, training=training).reply
+    assert reply.num_examples == 45
+    assert reply.counts.num_patients == 60
+
+
+def test_the_validation_part_is_the_same_in_every_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept: list[set[str]] = []
+
+    def note(*args: Any, **kwargs: Any) -> CohortParts:
+        parts = divide_cohort(*args, **kwargs)
+        assert parts.validation is not None
+        kept.append({patient.pseudonym for patient in parts.validation.patients})
+        return parts
+
+    monkeypatch.setattr(site_round, "divide_cohort", note)
+    training = {"local_steps": 1, "validation_share": 0.25}
+    many = make_cohort(60, seed=1)
+    for change in ({"round": 1}, {"round": 2}, {"site": "hospital-b"}, {"seed": 8}):
+        _answer(small_model(), many, training=training, **change)
+    assert kept[0] == kept[1]
+    assert kept[0] != kept[2]
+    assert kept[0] != kept[3]
+
+
+def test_a_validation_part_below_the_minimum_cell_is_refused(
+    cohort: PreparedCohort,
+) -> None:
+    training = {"local_steps": 1, "validation_share": 0.2}
+    assert _refused_code(cohort, training=training) == "data.validation_too_small"
+
+
+def test_what_happens_while_training_is_told_on_the_spot(
+    cohort: PreparedCohort,
+) -> None:
+    request, base = ask_to_train(small_model(), cohort, training={"local_steps": 2})
+    told: list[TrainingEvent] = []
+    answer_round(
+        request,
+        base,
+        cohort,
+        site=SITE,
+        device=CPU,
+        sign=_no_signature,
+        watch=told.append,
+    )
+    assert [type(event) for event in told] == [StepFinished, StepFinished]
+
+
+def test_the_way_of_computing_does_not_change_the_metrics(
+    cohort: PreparedCohort,
+) -> None:
+    request, base = ask_to_train(small_model(), cohort)
+    replies = [
+        answer_round(
+            request,
+            base,
+            cohort,
+            site=SITE,
+            device=CPU,
+            sign=_no_signature,
+            compute=ComputeOptions(checkpointing=again, physical_batch_size=16),
+        ).reply
+        for again in (False, True)
+    ]
+    assert replies[0].metrics == replies[1].metrics
 
 
 @pytest.mark.parametrize("change", [{"seed": 8}, {"round": 2}, {"site": "hospital-b"}])
@@ -261,18 +349,41 @@ def test_a_model_that_diverges_is_answered_without_a_loss(
 def test_the_events_are_told_when_neither_side_is_below_the_cell(
     num_events: int, told: int | None
 ) -> None:
-    counts = cohort_counts(with_events(make_cohort(30, seed=1), num_events))
+    counts = cohort_counts(
+        with_events(make_cohort(30, seed=1), num_events), small_config()
+    )
     assert (counts.num_patients, counts.num_events) == (30, told)
 
 
 def test_counts_below_the_cell_are_withheld() -> None:
-    counts = cohort_counts(make_cohort(9, seed=1))
+    counts = cohort_counts(make_cohort(9, seed=1), small_config())
     assert set(counts.model_dump().values()) == {None}
 
 
 def test_a_cohort_without_scans_says_so(cohort: PreparedCohort) -> None:
-    counts = cohort_counts(cohort)
+    counts = cohort_counts(cohort, small_config())
     assert (counts.num_with_scans, counts.num_scans) == (0, 0)
+
+
+def _follow(cohort: PreparedCohort, times: list[float]) -> PreparedCohort:
+    patients = zip(cohort.patients, times, strict=True)
+    return replace(
+        cohort, patients=tuple(replace(p, time_months=t) for p, t in patients)
+    )
+
+
+@pytest.mark.parametrize(("num_longest", "told"), [(9, 12.0), (10, 18.0)])
+def test_the_follow_up_told_is_that_of_the_minimum_cell(
+    num_longest: int, told: float
+) -> None:
+    times = [12.0] * (20 - num_longest) + [12.1] * num_longest
+    counts = cohort_counts(_follow(make_cohort(20, seed=1), times), small_config())
+    assert counts.followed_months == told
+
+
+def test_the_follow_up_told_ends_with_the_models_last_bin() -> None:
+    cohort = _follow(make_cohort(10, seed=1), [500.0] * 10)
+    assert cohort_counts(cohort, small_config()).followed_months == 96.0
 
 
 def test_parameters_go_into_a_model_and_come_out_again() -> None:

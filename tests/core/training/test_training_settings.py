@@ -32,6 +32,11 @@ def test_none_or_both_measures_of_work_are_refused(work: dict[str, Any]) -> None
         {"weight_decay": -0.1},
         {"max_grad_norm": 0.0},
         {"max_grad_norm": float("inf")},
+        {"schedule": "linear"},
+        {"warm_up_share": 1.0},
+        {"final_share": -0.1},
+        {"validation_share": 0.6},
+        {"patience": 0},
         {"momentum": 0.9},
     ],
 )

@@ -1,7 +1,9 @@
-"""The report's risk maps: rows are years, columns are slices of one patient's CT.
+"""Risk maps on the model's grid: rows are years, columns slices of a patient's CT.
 
 Axes: year depth height width; a picture shows height downwards and width to the right.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,7 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from acf_server.figure_style import (
+from acfnet_core.pictures.style import (
     BLUE,
     INK,
     MUTED,
@@ -20,12 +22,68 @@ from acf_server.figure_style import (
     styled,
     to_svg,
 )
-from acf_server.risk_map_files import RiskMapPatient
 
 SHOWN_YEARS = (1, 2, 3, 5, 8)
 NUM_SLICES = 4
 LARGEST_OPACITY = 0.75
 SCALE_QUANTILE = 0.995
+
+
+@dataclass(frozen=True, kw_only=True)
+class RiskMapPatient:
+    """What is shown of one patient.
+
+    Attributes:
+        title: A name that is none, such as "held-out patient 1".
+        years: The years after resection that the maps are for, one for each map.
+        ct_hu: CT in Hounsfield units, `[depth height width]`; values outside the
+            window may have been clipped.
+        window_hu: The lowest and the highest Hounsfield unit that the model sees.
+        liver: 1 inside the liver, 0 elsewhere, `[depth height width]`.
+        tumour: 1 inside a tumour, 0 elsewhere, `[depth height width]`.
+        maps: Contribution of each place to the image logit of a year,
+            `[year depth height width]`; above 0 it raises the hazard.
+        survival: Predicted probability of being free of the event at the right edge
+            of each time bin, ` [bin]`; every year has the same number of bins.
+
+    Raises:
+        ValueError: The shapes do not fit each other, or the window is empty.
+    """
+
+    title: str
+    years: tuple[int, ...]
+    ct_hu: NDArray[np.float32]
+    window_hu: tuple[float, float]
+    liver: NDArray[np.uint8]
+    tumour: NDArray[np.uint8]
+    maps: NDArray[np.float32]
+    survival: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        """Hold the shapes together."""
+        if not self.window_hu[0] < self.window_hu[1]:
+            raise ValueError(f"window_hu {self.window_hu} does not rise")
+        grid = self.ct_hu.shape
+        fits = (
+            len(grid) == 3
+            and self.liver.shape == grid
+            and self.tumour.shape == grid
+            and self.maps.shape == (len(self.years), *grid)
+            and self.survival.ndim == 1
+            and len(self.years) > 0
+            and len(self.survival) % len(self.years) == 0
+        )
+        if not fits:
+            raise ValueError(
+                f"shapes do not fit: {len(self.years)} years, CT {grid}, liver "
+                f"{self.liver.shape}, tumour {self.tumour.shape}, maps "
+                f"{self.maps.shape}, survival {self.survival.shape}"
+            )
+
+    def survival_at_year(self, index: int) -> float:
+        """Return the predicted survival at the end of the year of map `index`."""
+        bins_per_year = len(self.survival) // len(self.years)
+        return float(self.survival[(index + 1) * bins_per_year - 1])
 
 
 @styled
@@ -38,7 +96,7 @@ def plot_risk_maps(patient: RiskMapPatient, name: str) -> str:
     """
     last = len(patient.years) - 1
     rows = [i for i, year in enumerate(patient.years) if year in SHOWN_YEARS] or [last]
-    slices = choose_slices(patient)
+    slices = choose_slices(patient.liver, patient.tumour)
     scale = _scale(patient)
     figure = new_figure(6.4, 1.2 * (len(rows) + 1) + 0.6)
     grid = figure.subplots(len(rows) + 1, len(slices), squeeze=False)
@@ -53,26 +111,30 @@ def plot_risk_maps(patient: RiskMapPatient, name: str) -> str:
         )
         for row, index in enumerate(rows, start=1):
             _draw_slice(grid[row][column], patient, depth, index, scale)
-    _label_row(grid[0][0], "CT", "as the model sees it")
+    label_row(grid[0][0], "CT", "as the model sees it")
     for row, index in enumerate(rows, start=1):
         free = f"{100 * patient.survival_at_year(index):.0f} % still free"
-        _label_row(grid[row][0], f"Year {patient.years[index]}", free)
+        label_row(grid[row][0], f"Year {patient.years[index]}", free)
     _draw_scale(figure, grid.ravel().tolist(), scale)
     described = f"Risk maps of {patient.title} over {len(rows)} years."
     return to_svg(figure, name, described)
 
 
-def choose_slices(patient: RiskMapPatient) -> list[int]:
+def choose_slices(liver: NDArray[np.uint8], tumour: NDArray[np.uint8]) -> list[int]:
     """Choose slices through the liver, the one with the most tumour among them.
 
     Without a liver mask the slices are spread over the whole volume.
+
+    Args:
+        liver: 1 inside the liver, 0 elsewhere, `[depth height width]`.
+        tumour: 1 inside a tumour, 0 elsewhere, `[depth height width]`.
     """
-    inside = np.flatnonzero(patient.liver.any(axis=(1, 2)))
+    inside = np.flatnonzero(liver.any(axis=(1, 2)))
     if not len(inside):
-        inside = np.arange(len(patient.liver))
+        inside = np.arange(len(liver))
     spread = np.quantile(inside, np.linspace(0.2, 0.8, NUM_SLICES), method="nearest")
-    if patient.tumour.any():
-        fullest = int(patient.tumour.sum(axis=(1, 2)).argmax())
+    if tumour.any():
+        fullest = int(tumour.sum(axis=(1, 2), dtype=np.int64).argmax())
         spread[np.abs(spread - fullest).argmin()] = fullest
     return sorted({int(depth) for depth in spread})
 
@@ -102,6 +164,13 @@ def overlay_map(
     return (1 - strength)[..., None] * grey[..., None] + strength[..., None] * colour
 
 
+def contribution_colours() -> LinearSegmentedColormap:
+    """Return the colours from what lowers the image logit to what raises it."""
+    return LinearSegmentedColormap.from_list(
+        "contribution", [BLUE, "#f4f4f4", VERMILLION]
+    )
+
+
 def _scale(patient: RiskMapPatient) -> float:
     """Return the value of full colour: one for all years, so that rows compare."""
     return max(float(np.quantile(np.abs(patient.maps), SCALE_QUANTILE)), 1e-12)
@@ -127,7 +196,7 @@ def _draw_slice(
         spine.set_visible(False)
 
 
-def _label_row(axes: Axes, title: str, detail: str) -> None:
+def label_row(axes: Axes, title: str, detail: str) -> None:
     """Write what a row shows to the left of its first slice."""
     for text, offset, weight, colour in (
         (title, 6, "bold", INK),
@@ -150,11 +219,8 @@ def _label_row(axes: Axes, title: str, detail: str) -> None:
 
 def _draw_scale(figure: Figure, axes: list[Axes], scale: float) -> None:
     """Draw the colour scale below the pictures."""
-    colours = LinearSegmentedColormap.from_list(
-        "contribution", [BLUE, "#f4f4f4", VERMILLION]
-    )
     bar = figure.colorbar(
-        ScalarMappable(Normalize(-scale, scale), colours),
+        ScalarMappable(Normalize(-scale, scale), contribution_colours()),
         ax=axes,
         location="bottom",
         fraction=0.03,

@@ -1,4 +1,4 @@
-"""How every figure of the report looks, and how it becomes inline SVG.
+"""How every figure looks, and how it becomes inline SVG or a PNG file.
 
 Figures are built from `Figure` alone: matplotlib's global state (pyplot) is not
 touched, so a long-lived server may draw while it does other work. Text stays text: it
@@ -60,7 +60,7 @@ DrawnT = TypeVar("DrawnT")
 
 
 def styled(draw: Callable[DrawP, DrawnT]) -> Callable[DrawP, DrawnT]:
-    """Let a drawing function run under the report's style, and only that function."""
+    """Let a drawing function run under the figures' style, and only that function."""
 
     @wraps(draw)
     def draw_styled(*args: DrawP.args, **kwargs: DrawP.kwargs) -> DrawnT:
@@ -125,6 +125,23 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
     svg = re.sub(r'href="#', f'href="#{name}-', svg)
     svg = svg.replace("url(#", f"url(#{name}-")
     return _replace_opening(svg, name, description)
+
+
+def to_png(figure: Figure, *, dots_per_inch: int = 200) -> bytes:
+    """Turn a figure into a PNG file, the same bytes at every call.
+
+    Neither the moment nor the program that drew it stands in the file.
+    """
+    buffer = io.BytesIO()
+    with mpl.rc_context(_STYLE):
+        figure.savefig(
+            buffer,
+            format="png",
+            dpi=dots_per_inch,
+            facecolor="white",
+            metadata={"Software": None},
+        )
+    return buffer.getvalue()
 
 
 def _replace_opening(svg: str, name: str, description: str) -> str:

@@ -1,0 +1,1 @@
+"""Figures of curves and of maps over CT: arrays in, SVG or PNG out."""

@@ -1,0 +1,173 @@
+"""What each way of computing costs in a training step: time and memory, as a table.
+
+    OMP_NUM_THREADS=1 python benchmarks/training_options.py
+
+Each row is a process of its own: 8 patients with 2 scans of 24x48x48 voxels, forward,
+backward and AdamW's step, deterministic, one thread. The time is the shortest process
+time of several steps after the first two; the memory is the largest resident set of the
+process less what it was before the first step. The order is repeated backwards, and the
+better of both is shown, so that a neighbour on the machine does not decide.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from time import monotonic, process_time
+
+import torch
+
+from acfnet_core.model.config import AcfNetConfig
+from acfnet_core.model.inputs import PatientInputs
+from acfnet_core.model.network import AcfNet, build_model
+from acfnet_core.objective.loss import LossConfig, total_loss
+from acfnet_core.training.compute import ComputeOptions, Forward, prepared
+from acfnet_core.training.reproducibility import make_deterministic
+
+NUM_PATIENTS = 8
+NUM_SCANS = 2
+GRID = (24, 48, 48)
+NUM_COLUMNS = 13
+NUM_WARM_UP = 2
+BYTES_OF_KIB = 1024
+BYTES_OF_MIB = 2**20
+COMPILE_LIMIT_S = 300
+
+OPTIONS = {
+    "plain float32": ComputeOptions(),
+    "channels_last": ComputeOptions(channels_last=True),
+    "bfloat16": ComputeOptions(precision="bfloat16"),
+    "bfloat16, channels_last": ComputeOptions(precision="bfloat16", channels_last=True),
+    "checkpointing": ComputeOptions(checkpointing=True),
+    "physical batch of 4": ComputeOptions(physical_batch_size=4),
+    "physical batch of 1": ComputeOptions(physical_batch_size=1),
+    "compile": ComputeOptions(compile=True),
+}
+
+
+def draw_patients(num_patients: int) -> PatientInputs:
+    """Draw patients of whom everything is known."""
+    generator = torch.Generator().manual_seed(0)
+    return PatientInputs(
+        scans=torch.randn(num_patients, NUM_SCANS, 4, *GRID, generator=generator),
+        scan_time_months=torch.tensor([[-1.0, 6.0]]).expand(num_patients, -1),
+        scan_mask=torch.ones(num_patients, NUM_SCANS, dtype=torch.bool),
+        channel_mask=torch.ones(num_patients, NUM_SCANS, 4, dtype=torch.bool),
+        clinical=torch.randn(num_patients, NUM_COLUMNS, generator=generator),
+        clinical_mask=torch.ones(num_patients, NUM_COLUMNS, dtype=torch.bool),
+    )
+
+
+def take_step(
+    model: AcfNet, forward: Forward, optimiser: torch.optim.Optimizer, physical: int
+) -> None:
+    """Take one step; patients are drawn part by part, as they would be loaded."""
+    optimiser.zero_grad(set_to_none=True)
+    for start in range(0, NUM_PATIENTS, physical):
+        number = min(physical, NUM_PATIENTS - start)
+        terms = total_loss(
+            forward(draw_patients(number)),
+            time_bin=torch.full((number,), 3),
+            kind=torch.ones(number, dtype=torch.long),
+            config=LossConfig(),
+        )
+        torch.autograd.backward(terms.total.sum() / NUM_PATIENTS)
+    optimiser.step()
+
+
+def measure(size: str, name: str, num_steps: int) -> dict[str, float]:
+    """Measure one row in this process."""
+    make_deterministic(num_threads=1)
+    options = OPTIONS[name]
+    config = AcfNetConfig.model_validate(
+        {"num_clinical_features": NUM_COLUMNS, "size": size, "dropout": 0.0}
+    )
+    model = build_model(config, seed=0).train()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    physical = options.physical_batch_size or NUM_PATIENTS
+    before, started, times = resident_bytes(), monotonic(), []
+    with prepared(model, options) as forward:
+        for step in range(num_steps + NUM_WARM_UP):
+            torch.manual_seed(step)
+            begun = process_time()
+            take_step(model, forward, optimiser, physical)
+            times.append(process_time() - begun)
+            if step == 0:
+                first_s = monotonic() - started
+    return {
+        "seconds": min(times[NUM_WARM_UP:]),
+        "first_s": first_s,
+        "mib": (peak_bytes() - before) / BYTES_OF_MIB,
+    }
+
+
+def resident_bytes() -> int:
+    """Return how much memory this process has now (Linux)."""
+    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process has had (Linux)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * BYTES_OF_KIB
+
+
+def measure_apart(size: str, name: str, num_steps: int) -> dict[str, float] | None:
+    """Measure one row in a process of its own; None if it takes too long."""
+    command = [sys.executable, __file__, "--row", size, name, "--steps", str(num_steps)]
+    try:
+        done = subprocess.run(  # noqa: S603 - our own file
+            command, capture_output=True, timeout=COMPILE_LIMIT_S, check=True
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return measured
+
+
+def table(sizes: list[str], names: list[str], num_steps: int) -> Iterator[str]:
+    """Yield the lines of the table."""
+    yield "| size | option | s a step | ratio | MiB | ratio | first step, s |"
+    yield "|---|---|---|---|---|---|---|"
+    for size in sizes:
+        turns = [*names, *(name for name in reversed(names) if name != "compile")]
+        found: dict[str, dict[str, float] | None] = {}
+        for name in turns:
+            new, old = measure_apart(size, name, num_steps), found.get(name)
+            found[name] = {k: min(new[k], old[k]) for k in new} if new and old else new
+        plain = found["plain float32"]
+        for name in names:
+            row = found[name]
+            if row is None or plain is None:
+                yield f"| {size} | {name} | over {COMPILE_LIMIT_S} s | | | | |"
+                continue
+            yield (
+                f"| {size} | {name} | {row['seconds']:.3f} | "
+                f"{row['seconds'] / plain['seconds']:.2f} | {row['mib']:.0f} | "
+                f"{row['mib'] / plain['mib']:.2f} | {row['first_s']:.1f} |"
+            )
+
+
+def main() -> None:
+    """Print the table, or one row's figures as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", nargs="+", default=["tiny", "small"])
+    parser.add_argument("--options", nargs="+", default=list(OPTIONS))
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--row", nargs=2, metavar=("SIZE", "OPTION"))
+    given = parser.parse_args()
+    lines = (
+        [json.dumps(measure(*given.row, given.steps))]
+        if given.row
+        else table(given.sizes, given.options, given.steps)
+    )
+    for line in lines:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
