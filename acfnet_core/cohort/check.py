@@ -5,6 +5,7 @@ counts are not suppressed.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict
 
@@ -15,7 +16,13 @@ from acfnet_core.cohort.dicom_index import index_folder
 from acfnet_core.cohort.preparation import CohortSources
 from acfnet_core.cohort.refusals import REASONS
 from acfnet_core.cohort.scan_plan import PatientPlan, count_codes, plan_scans
-from acfnet_core.cohort.segmentation import channel_of
+from acfnet_core.cohort.segmentation import (
+    CHOICE_RULE,
+    channel_of,
+    kind_of,
+    patients_of,
+    segmentations_of,
+)
 from acfnet_core.errors import DataError
 
 
@@ -63,18 +70,27 @@ class ImageCheck(_Part):
         study_codes: Code -> studies of patients in the table that give no scan.
         num_patients_not_in_table: Patients with CT whom the table does not have.
         num_scans_assumed: Scans whose time is assumed for want of a resection date.
-        unknown_segments: Segments that belong to no channel of the contract.
+        segmentations_by_kind: DICOM SEG, RTSTRUCT, NIfTI -> files.
+        segmentation_rule: Which segmentation is taken where several fit a series.
+        num_stray_masks: NIfTI masks without a CT series in their folder.
+        unknown_segments: Segments of DICOM files that belong to no channel of the
+            contract.
+        scans_by_kind: DICOM SEG, RTSTRUCT, NIfTI -> scans whose masks come from it.
     """
 
     num_series: int
     num_series_accepted: int
     series_codes: dict[str, int]
     num_segmentations: int
+    segmentations_by_kind: dict[str, int]
+    segmentation_rule: str
+    num_stray_masks: int
     unknown_segments: int
     study_codes: dict[str, int]
     num_patients_with_scans: int
     num_patients_not_in_table: int
     num_scans: int
+    scans_by_kind: dict[str, int]
     num_scans_assumed: int
     num_files_ignored: int
     num_files_broken: int
@@ -160,24 +176,30 @@ def _check_images(
         raise ValueError("there is no folder of images to check")
     index = index_folder(sources.images_folder)
     gated = gate_index(index, imaging)
-    plans: tuple[PatientPlan, ...] = plan_scans(
-        rows, gated, index.segmentations, imaging
-    )
+    drawn = segmentations_of(index, sources.nifti_labels)
+    plans: tuple[PatientPlan, ...] = plan_scans(rows, gated, drawn, imaging)
     imaged = {header.patient_id for series in index.ct_series for header in series}
     labels = [label for file in index.segmentations for label in file.segment_labels]
-    codes = Counter(code for series in gated for code in series.codes)
     scans = [scan for plan in plans for scan in plan.scans]
     return ImageCheck(
         num_series=len(gated),
         num_series_accepted=sum(series.is_accepted for series in gated),
-        series_codes=dict(sorted(codes.items())),
-        num_segmentations=len(index.segmentations),
+        series_codes=_count(code for series in gated for code in series.codes),
+        num_segmentations=len(drawn),
+        segmentations_by_kind=_count(map(kind_of, drawn)),
+        segmentation_rule=CHOICE_RULE,
+        num_stray_masks=sum(not patients_of(one) for one in drawn),
         unknown_segments=sum(channel_of(label, imaging) is None for label in labels),
         study_codes=count_codes(plans),
         num_patients_with_scans=sum(bool(plan.scans) for plan in plans),
         num_patients_not_in_table=len(imaged - {row.patient_id for row in rows}),
         num_scans=len(scans),
+        scans_by_kind=_count(kind_of(scan.segmentation) for scan in scans),
         num_scans_assumed=sum(scan.time_assumed for scan in scans),
         num_files_ignored=index.num_ignored,
         num_files_broken=index.num_broken,
     )
+
+
+def _count(values: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(values).items()))

@@ -29,6 +29,7 @@ _ENHANCED_CT_STORAGE = "1.2.840.10008.5.1.4.1.1.2.1"
 _TOLERANCE_MM = 0.1
 _SAME_PLACE_MM = 0.01
 _ORIENTATION_TOLERANCE = 1e-4
+_FEWEST_SLICES = 2
 _MAX_SIDE = 4096
 _MAX_VOXELS = 2**30
 _UNCOMPRESSED = (
@@ -79,11 +80,18 @@ def gate_index(
 
 def gate_series(
     headers: Sequence[InstanceHeader],
-    imaging: ImagingExpectations,
+    imaging: ImagingExpectations | None,
     *,
     broken_folders: frozenset[object] = frozenset(),
 ) -> GatedSeries:
-    """Judge one CT series from its headers."""
+    """Judge one CT series from its headers.
+
+    Args:
+        headers: Of one series, in any order.
+        imaging: The contract's bounds; None judges the series by itself, and two slices
+            at any distance are then enough.
+        broken_folders: See `DicomIndex`.
+    """
     unique, codes = _without_copies(headers)
     if any(header.path.parent in broken_folders for header in unique):
         codes.append("BROKEN_NEIGHBOUR")
@@ -257,10 +265,10 @@ def _height_of(header: InstanceHeader) -> float:
 
 
 def _judge_geometry(
-    headers: list[InstanceHeader], imaging: ImagingExpectations
+    headers: list[InstanceHeader], imaging: ImagingExpectations | None
 ) -> tuple[list[str], tuple[float, float, float] | None]:
     """Judge slices that are sorted along their common normal."""
-    if len(headers) < imaging.min_slices:
+    if len(headers) < (imaging.min_slices if imaging else _FEWEST_SLICES):
         return ["TOO_FEW_SLICES"], None
     positions = np.array([header.position for header in headers])
     normal = normal_of(headers[0])
@@ -275,7 +283,7 @@ def _judge_geometry(
     spacing = float(gaps.mean())
     if not codes and not _highdicom_agrees(headers, spacing):
         codes.append("NON_UNIFORM_SPACING")
-    if not codes and spacing > imaging.max_slice_spacing_mm:
+    if not codes and imaging and spacing > imaging.max_slice_spacing_mm:
         codes.append("THICK_SLICES")
     pixel_spacing = headers[0].pixel_spacing
     if codes or pixel_spacing is None:

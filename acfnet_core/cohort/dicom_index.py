@@ -6,6 +6,7 @@ inflated: its true size is unknown until it is too late.
 """
 
 import logging
+import re
 import struct
 import warnings
 from collections import defaultdict
@@ -16,13 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import dcmread
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from acfnet_core.cohort.rtstruct_header import (
+    HEADER_TAGS,
+    frame_of_structures,
+    names_of_structures,
+    series_of_structures,
+)
 from acfnet_core.errors import DataError
 
 READ_ERRORS = (
+    BytesLengthException,
     InvalidDicomError,
     OSError,
     EOFError,
@@ -65,7 +73,9 @@ _TAGS = [
     "SeriesInstanceUID",
     "StudyDate",
     "StudyInstanceUID",
+    *HEADER_TAGS,
 ]
+_NIFTI_MASK = re.compile(r"(.*_)?seg(mentation)?\.nii(\.gz)?", re.IGNORECASE)
 _PREAMBLE_BYTES = 132
 
 
@@ -75,8 +85,9 @@ class InstanceHeader:
 
     Attributes:
         pixel_bytes: Bytes in the file after the header.
+        frame_of_reference_uid: Of an RTSTRUCT, that of its structures.
         referenced_series: Of a segmentation, the series it says it was drawn on.
-        segment_labels: Of a segmentation.
+        segment_labels: Of a segmentation; of an RTSTRUCT, its structures' names.
     """
 
     path: Path = field(repr=False)
@@ -114,7 +125,8 @@ class DicomIndex:
 
     Attributes:
         ct_series: One tuple of headers for each CT series, in the order of their UIDs.
-        segmentations: DICOM SEG files.
+        segmentations: DICOM SEG and RTSTRUCT files.
+        nifti_masks: Files named as NIfTI masks are, see `is_nifti_mask`; not opened.
         num_ignored: Files that are no DICOM, or of another modality, or links outward.
         broken_folders: Folders with a DICOM file whose header cannot be read: a series
             there may lack a slice without showing it.
@@ -126,6 +138,7 @@ class DicomIndex:
     num_ignored: int
     num_broken: int
     broken_folders: frozenset[Path]
+    nifti_masks: tuple[Path, ...] = field(default=(), repr=False)
 
 
 @contextmanager
@@ -166,9 +179,13 @@ def index_folder(root: Path) -> DicomIndex:
     series: dict[str, list[InstanceHeader]] = defaultdict(list)
     segmentations: list[InstanceHeader] = []
     broken: list[Path] = []
+    nifti_masks: list[Path] = []
     num_ignored = 0
     with quiet_dicom():
         for path in _files_under(root.resolve()):
+            if is_nifti_mask(path):
+                nifti_masks.append(path)
+                continue
             try:
                 header = read_header(path) if _looks_like_dicom(path) else None
             except READ_ERRORS:
@@ -178,7 +195,7 @@ def index_folder(root: Path) -> DicomIndex:
                 # Files without a series UID are kept apart by their folder.
                 key = header.series_uid or f"in {path.parent}"
                 series[key].append(header)
-            elif header is not None and header.modality == "SEG":
+            elif header is not None and header.modality in ("SEG", "RTSTRUCT"):
                 segmentations.append(header)
             else:
                 num_ignored += 1
@@ -188,7 +205,17 @@ def index_folder(root: Path) -> DicomIndex:
         num_ignored=num_ignored,
         num_broken=len(broken),
         broken_folders=frozenset(broken),
+        nifti_masks=tuple(nifti_masks),
     )
+
+
+def is_nifti_mask(path: Path) -> bool:
+    """Tell whether a file is named as a mask of the series in its folder.
+
+    Such a name is `seg` or `segmentation`, alone or after an underscore, with the
+    ending .nii or .nii.gz; case does not matter.
+    """
+    return _NIFTI_MASK.fullmatch(path.name) is not None
 
 
 def read_header(path: Path) -> InstanceHeader:
@@ -235,17 +262,24 @@ def _to_header(
     path: Path, dataset: Any, syntax: str, pixel_bytes: int
 ) -> InstanceHeader:
     lossy = str(dataset.get("LossyImageCompression", "") or "")
+    modality = _text(dataset, "Modality")
+    is_structures = modality == "RTSTRUCT"
+    frame_of_reference_uid = (
+        frame_of_structures(dataset)
+        if is_structures
+        else _text(dataset, "FrameOfReferenceUID")
+    )
     return InstanceHeader(
         path=path,
         patient_id=_text(dataset, "PatientID"),
         study_uid=_text(dataset, "StudyInstanceUID"),
         series_uid=_text(dataset, "SeriesInstanceUID"),
         sop_instance_uid=_text(dataset, "SOPInstanceUID"),
-        frame_of_reference_uid=_text(dataset, "FrameOfReferenceUID"),
+        frame_of_reference_uid=frame_of_reference_uid,
         study_date=_text(dataset, "StudyDate"),
         series_description=_text(dataset, "SeriesDescription"),
         sop_class_uid=_text(dataset, "SOPClassUID"),
-        modality=_text(dataset, "Modality"),
+        modality=modality,
         transfer_syntax=syntax,
         image_type=tuple(str(part) for part in dataset.get("ImageType", None) or ()),
         photometric=_text(dataset, "PhotometricInterpretation"),
@@ -261,10 +295,13 @@ def _to_header(
         orientation=_numbers(dataset, "ImageOrientationPatient", 6),
         pixel_spacing=_numbers(dataset, "PixelSpacing", 2),
         has_rescale=_has_rescale(dataset),
-        referenced_series=_referenced_series(dataset),
-        segment_labels=tuple(
-            str(item.get("SegmentLabel", ""))
-            for item in dataset.get("SegmentSequence", None) or ()
+        referenced_series=(
+            series_of_structures(dataset)
+            if is_structures
+            else _referenced_series(dataset)
+        ),
+        segment_labels=(
+            names_of_structures(dataset) if is_structures else _segment_labels(dataset)
         ),
     )
 
@@ -292,3 +329,8 @@ def _has_rescale(dataset: Any) -> bool:
 def _referenced_series(dataset: Any) -> tuple[str, ...]:
     items = dataset.get("ReferencedSeriesSequence", None) or ()
     return tuple(str(item.get("SeriesInstanceUID", "")) for item in items)
+
+
+def _segment_labels(dataset: Any) -> tuple[str, ...]:
+    items = dataset.get("SegmentSequence", None) or ()
+    return tuple(str(item.get("SegmentLabel", "")) for item in items)

@@ -33,6 +33,7 @@ from acfnet_core.cohort.manifest import (
     PatientRecord,
     ScanRecord,
 )
+from acfnet_core.cohort.nifti_mask import NiftiLabels
 from acfnet_core.cohort.preparation_events import (
     CohortFinished,
     PatientPrepared,
@@ -42,6 +43,7 @@ from acfnet_core.cohort.preparation_events import (
 )
 from acfnet_core.cohort.scan_job import SCANS_FOLDER, JobResult, ScanJob, run_job
 from acfnet_core.cohort.scan_plan import PatientPlan, count_codes, plan_scans
+from acfnet_core.cohort.segmentation import segmentations_of
 from acfnet_core.errors import DataError, MachineError
 from acfnet_core.files import PRIVATE_MODE, make_folder, write_atomically
 
@@ -57,13 +59,16 @@ class CohortSources:
 
     Attributes:
         clinical_table: A csv or xlsx file.
-        images_folder: The DICOM files, in any arrangement; None for a table alone.
+        images_folder: The DICOM files, in any arrangement, and NIfTI masks beside
+            their series; None for a table alone.
         column_names: The site's name of a column -> the contract's name.
+        nifti_labels: What the values in NIfTI masks mean.
     """
 
     clinical_table: Path
     images_folder: Path | None = None
     column_names: Mapping[str, str] = field(default_factory=dict)
+    nifti_labels: NiftiLabels = field(default_factory=dict)
 
 
 def prepare_cohort(
@@ -158,7 +163,8 @@ def _plan(
             "when a spreadsheet takes an identifier for a number.",
         )
     gated = gate_index(index, contract.imaging)
-    plans = plan_scans(rows, gated, index.segmentations, contract.imaging)
+    drawn = segmentations_of(index, sources.nifti_labels)
+    plans = plan_scans(rows, gated, drawn, contract.imaging)
     return plans, len(gated)
 
 

@@ -45,6 +45,15 @@ SEGMENTATION_CODES = {
     "SEG_OFF_GRID": "the segmentation's voxels are not the CT's",
     "SEG_NO_LIVER": "the segmentation has no liver",
     "SEG_UNREADABLE": "the segmentation cannot be read",
+    "RT_NOT_CLOSED_PLANAR": "a contour of the RTSTRUCT is no closed line in a plane",
+    "RT_OFF_SLICE": "a contour of the RTSTRUCT does not lie on a slice of the CT",
+    "RT_BEYOND_CT": "a contour of the RTSTRUCT reaches beyond the CT's images",
+    "RT_CONTOURS_CROSS": "two contours of a structure cross, or are the same",
+    "RT_SLICES_SKIPPED": "a structure of the RTSTRUCT is not drawn on every slice",
+    "NIFTI_NO_LABELS": "site.toml does not say what the values of NIfTI masks mean",
+    "NIFTI_AMBIGUOUS": "the NIfTI mask is not alone with one CT series in its folder",
+    "NIFTI_NO_MASK": "the NIfTI file's values are no labels (whole numbers from 0)",
+    "NIFTI_OFF_GRID": "the NIfTI mask's voxels are not the CT's",
 }
 """Every code of a refused segmentation with what it means."""
 
@@ -58,6 +67,13 @@ PLAN_CODES = {
 
 REASONS = {**GATE_CODES, **SEGMENTATION_CODES, **PLAN_CODES}
 """Every code that a series, a segmentation or a study can get, with what it means."""
+
+
+_REMEDIES = {
+    "NIFTI_NO_LABELS": "Add the section [data.nifti_labels] to site.toml.",
+    "NIFTI_AMBIGUOUS": "Give each CT series a folder of its own, with its one mask.",
+    "RT_SLICES_SKIPPED": "Let the drawing program interpolate between the slices.",
+}
 
 
 class ScanRefusedError(DataError):
@@ -74,7 +90,10 @@ class ScanRefusedError(DataError):
             "data.segmentation_refused" if is_segmentation else "data.series_refused",
             f"A {what} was refused, {reason_code}: {REASONS[reason_code]}.",
             remedy=(
-                "Export the segmentation again, on the CT series it was drawn on."
+                _REMEDIES.get(
+                    reason_code,
+                    "Export the segmentation again, on the CT series it was drawn on.",
+                )
                 if is_segmentation
                 else "Export the series again from the archive."
             ),

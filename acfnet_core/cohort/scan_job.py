@@ -16,12 +16,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from acfnet_core.cohort.contract import CHANNELS, ImagingExpectations
-from acfnet_core.cohort.dicom_index import InstanceHeader
+from acfnet_core.cohort.dicom_gate import GatedSeries
 from acfnet_core.cohort.dicom_series import read_dicom_series
 from acfnet_core.cohort.manifest import ScanRecord, spec_of
+from acfnet_core.cohort.nifti_mask import NiftiMask
 from acfnet_core.cohort.refusals import ScanRefusedError
 from acfnet_core.cohort.scan_plan import PlannedScan
-from acfnet_core.cohort.segmentation import read_segmentation
+from acfnet_core.cohort.segmentation import SegmentationFile, read_segmentation
 from acfnet_core.cohort.volume import GridVolume, lay_on_grid
 from acfnet_core.files import PRIVATE_MODE, make_folder, write_atomically
 
@@ -78,22 +79,27 @@ def run_job(job: ScanJob) -> JobResult:
     )
 
 
-def hash_files(headers: Iterable[InstanceHeader]) -> str:
+def hash_files(paths: Iterable[Path]) -> str:
     """Return a hash of the files' bytes: it changes when any of them does."""
     digest = hashlib.sha256()
-    for header in sorted(headers, key=lambda header: str(header.path)):
-        with header.path.open("rb") as file:
+    for path in sorted(paths, key=str):
+        with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
 
-def name_scan(headers: Iterable[InstanceHeader], imaging: ImagingExpectations) -> str:
+def name_scan(
+    series: GatedSeries, segmentation: SegmentationFile, imaging: ImagingExpectations
+) -> str:
     """Return the name of the file that is prepared from a series and its segmentation.
 
     Raises:
         OSError: A file cannot be read.
     """
-    identity = f"{hash_files(headers)} {spec_of(imaging)}"
+    paths = [header.path for header in series.headers]
+    identity = f"{hash_files((*paths, segmentation.path))} {spec_of(imaging)}"
+    if isinstance(segmentation, NiftiMask):
+        identity += f" {json.dumps(segmentation.labels)}"
     return hashlib.sha256(identity.encode()).hexdigest()[:40] + ".safetensors"
 
 
@@ -101,7 +107,7 @@ def _prepare_scan(
     job: ScanJob, scan: PlannedScan, imaging: ImagingExpectations
 ) -> tuple[ScanRecord, bool]:
     try:
-        name = name_scan((*scan.series.headers, scan.segmentation), imaging)
+        name = name_scan(scan.series, scan.segmentation, imaging)
     except OSError:
         raise ScanRefusedError("DECODE_FAILED") from None
     folder = Path(SCANS_FOLDER) / job.pseudonym

@@ -15,9 +15,12 @@ from dataclasses import dataclass, field
 from acfnet_core.cohort.clinical_table import TableRow
 from acfnet_core.cohort.contract import ImagingExpectations
 from acfnet_core.cohort.dicom_gate import GatedSeries
-from acfnet_core.cohort.dicom_index import InstanceHeader
 from acfnet_core.cohort.refusals import NOTES, ScanRefusedError
-from acfnet_core.cohort.segmentation import choose_segmentation
+from acfnet_core.cohort.segmentation import (
+    SegmentationFile,
+    choose_segmentation,
+    patients_of,
+)
 from acfnet_core.time_units import DAYS_PER_MONTH
 
 
@@ -26,7 +29,7 @@ class PlannedScan:
     """A scan that is to be prepared."""
 
     series: GatedSeries = field(repr=False)
-    segmentation: InstanceHeader = field(repr=False)
+    segmentation: SegmentationFile = field(repr=False)
     time_months: float
     time_assumed: bool
 
@@ -49,13 +52,13 @@ class PatientPlan:
 class _Study:
     date: datetime.date
     series: GatedSeries
-    segmentation: InstanceHeader
+    segmentation: SegmentationFile
 
 
 def plan_scans(
     rows: Sequence[TableRow],
     series: Sequence[GatedSeries],
-    segmentations: Sequence[InstanceHeader],
+    segmentations: Sequence[SegmentationFile],
     imaging: ImagingExpectations,
 ) -> tuple[PatientPlan, ...]:
     """Decide for each patient of the table which scans are used.
@@ -67,9 +70,10 @@ def plan_scans(
     for one in series:
         for patient_id in sorted({header.patient_id for header in one.headers}):
             by_patient[patient_id].append(one)
-    drawn: dict[str, list[InstanceHeader]] = defaultdict(list)
-    for header in segmentations:
-        drawn[header.patient_id].append(header)
+    drawn: dict[str, list[SegmentationFile]] = defaultdict(list)
+    for segmentation in segmentations:
+        for patient_id in patients_of(segmentation):
+            drawn[patient_id].append(segmentation)
     return tuple(
         _plan_patient(row, by_patient[row.patient_id], drawn[row.patient_id], imaging)
         for row in rows
@@ -85,7 +89,7 @@ def count_codes(plans: Sequence[PatientPlan]) -> dict[str, int]:
 def _plan_patient(
     row: TableRow,
     series: list[GatedSeries],
-    segmentations: list[InstanceHeader],
+    segmentations: list[SegmentationFile],
     imaging: ImagingExpectations,
 ) -> PatientPlan:
     by_study: dict[str, list[GatedSeries]] = defaultdict(list)
@@ -105,11 +109,11 @@ def _plan_patient(
 
 def _choose_in_study(
     series: list[GatedSeries],
-    segmentations: list[InstanceHeader],
+    segmentations: list[SegmentationFile],
     imaging: ImagingExpectations,
 ) -> _Study | tuple[str, ...]:
     """Return the study's scan, or the codes that leave it without one."""
-    usable: list[tuple[tuple[float, str], GatedSeries, InstanceHeader]] = []
+    usable: list[tuple[tuple[float, str], GatedSeries, SegmentationFile]] = []
     codes: set[str] = set()
     for one in series:
         if one.spacing_mm is None:

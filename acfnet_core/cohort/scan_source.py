@@ -1,4 +1,4 @@
-"""Back from a prepared scan to the DICOM files that it was made from.
+"""Back from a prepared scan to the files that it was made from.
 
 A prepared file's name is the hash of its sources' bytes and of the specification: the
 series found here is that one and no other, whatever was added to the site's folder
@@ -8,9 +8,10 @@ since.
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Bool
@@ -22,15 +23,21 @@ from acfnet_core.cohort.dicom_gate import GatedSeries, gate_series
 from acfnet_core.cohort.dicom_index import (
     READ_ERRORS,
     DicomIndex,
-    InstanceHeader,
     index_folder,
     quiet_dicom,
 )
 from acfnet_core.cohort.dicom_series import read_dicom_series
 from acfnet_core.cohort.manifest import ScanRecord, damaged, spec_of
+from acfnet_core.cohort.nifti_mask import NiftiLabels
 from acfnet_core.cohort.refusals import ScanRefusedError
 from acfnet_core.cohort.scan_job import METADATA_KEY, name_scan
-from acfnet_core.cohort.segmentation import choose_segmentation, read_segmentation
+from acfnet_core.cohort.segmentation import (
+    SegmentationFile,
+    choose_segmentation,
+    patients_of,
+    read_segmentation,
+    segmentations_of,
+)
 from acfnet_core.cohort.volume import SeriesVolume
 from acfnet_core.errors import DataError
 
@@ -40,7 +47,7 @@ class FoundScan:
     """The DICOM files that a prepared scan was made from."""
 
     series: GatedSeries = field(repr=False)
-    segmentation: InstanceHeader = field(repr=False)
+    segmentation: SegmentationFile = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +71,8 @@ def find_scan(
     patient_id: str,
     record: ScanRecord,
     imaging: ImagingExpectations,
+    *,
+    nifti_labels: NiftiLabels = MappingProxyType({}),
 ) -> FoundScan:
     """Find the series and the segmentation that a scan was prepared from.
 
@@ -75,15 +84,21 @@ def find_scan(
         patient_id: As DICOM has it.
         record: The prepared scan.
         imaging: Of the contract under which it was prepared.
+        nifti_labels: What the values in the site's NIfTI masks mean.
 
     Raises:
         DataError: `data.source_changed`: the files are gone or were changed;
             `data.path_not_found`: there is no such folder.
     """
     index = index_folder(images_folder)
-    for series, segmentation in _candidates(index, patient_id, imaging):
+    drawn = [
+        one
+        for one in segmentations_of(index, nifti_labels)
+        if patient_id in patients_of(one)
+    ]
+    for series, segmentation in _candidates(index, patient_id, drawn, imaging):
         try:
-            name = name_scan((*series.headers, segmentation), imaging)
+            name = name_scan(series, segmentation, imaging)
         except OSError:
             continue
         if name == Path(record.file).name:
@@ -136,10 +151,12 @@ def read_source_headers(series: GatedSeries) -> tuple[Dataset, ...]:
 
 
 def _candidates(
-    index: DicomIndex, patient_id: str, imaging: ImagingExpectations
-) -> Iterator[tuple[GatedSeries, InstanceHeader]]:
+    index: DicomIndex,
+    patient_id: str,
+    drawn: Sequence[SegmentationFile],
+    imaging: ImagingExpectations,
+) -> Iterator[tuple[GatedSeries, SegmentationFile]]:
     """Yield the patient's accepted series, each with the segmentation it would get."""
-    drawn = [one for one in index.segmentations if one.patient_id == patient_id]
     for headers in index.ct_series:
         if not any(header.patient_id == patient_id for header in headers):
             continue

@@ -1,13 +1,12 @@
-"""Masks from DICOM SEG, laid voxel on voxel over the CT they were drawn on.
+"""Masks from DICOM SEG, RTSTRUCT or NIfTI, voxel on voxel over their CT.
 
-The rule for choosing, when several segmentations fit one series: those whose
-SeriesDescription is the contract's preferred one come first, then those with a liver,
-then the lowest SOP instance UID. A segmentation fits a series of the same patient and
-frame of reference, and must name this series if it names any.
+`CHOICE_RULE` says which is taken when several segmentations fit one series. A DICOM
+file fits a series of the same patient and frame of reference, and must name this series
+if it names any; a NIfTI mask fits by its folder, see `nifti_mask`.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal
 
 import highdicom
 import numpy as np
@@ -15,9 +14,30 @@ from jaxtyping import Bool
 
 from acfnet_core.cohort.contract import ImagingExpectations
 from acfnet_core.cohort.dicom_gate import GatedSeries
-from acfnet_core.cohort.dicom_index import READ_ERRORS, InstanceHeader, quiet_dicom
+from acfnet_core.cohort.dicom_index import (
+    READ_ERRORS,
+    DicomIndex,
+    InstanceHeader,
+    quiet_dicom,
+)
+from acfnet_core.cohort.nifti_mask import (
+    NiftiLabels,
+    NiftiMask,
+    place_masks,
+    read_nifti_mask,
+)
 from acfnet_core.cohort.refusals import ScanRefusedError
+from acfnet_core.cohort.rtstruct import read_structures
 from acfnet_core.cohort.volume import SeriesVolume
+
+SegmentationFile = InstanceHeader | NiftiMask
+SegmentationKind = Literal["DICOM SEG", "RTSTRUCT", "NIfTI"]
+_KINDS: tuple[SegmentationKind, ...] = ("DICOM SEG", "RTSTRUCT", "NIfTI")
+CHOICE_RULE = (
+    "of several segmentations of a series, a DICOM SEG with a liver is taken before an "
+    "RTSTRUCT with one, and that before a NIfTI mask with one; of one format, that of "
+    "the contract's preferred SeriesDescription, then that of the lowest instance UID"
+)
 
 _GEOMETRY_TOLERANCE = 1e-3
 _PLACE_TOLERANCE = 0.02
@@ -42,46 +62,73 @@ def channel_of(label: str, imaging: ImagingExpectations) -> str | None:
     return None
 
 
+def segmentations_of(
+    index: DicomIndex, nifti_labels: NiftiLabels
+) -> tuple[SegmentationFile, ...]:
+    """Return every segmentation of an index.
+
+    Args:
+        index: Of the site's images.
+        nifti_labels: What the values in the site's NIfTI masks mean.
+    """
+    return (*index.segmentations, *place_masks(index, nifti_labels))
+
+
+def kind_of(segmentation: SegmentationFile) -> SegmentationKind:
+    """Return the format of a segmentation."""
+    if isinstance(segmentation, NiftiMask):
+        return "NIfTI"
+    return "RTSTRUCT" if segmentation.modality == "RTSTRUCT" else "DICOM SEG"
+
+
+def patients_of(segmentation: SegmentationFile) -> tuple[str, ...]:
+    """Return the patients to whom a segmentation may belong: one, if all is well."""
+    if isinstance(segmentation, NiftiMask):
+        return segmentation.patient_ids
+    return (segmentation.patient_id,)
+
+
 def choose_segmentation(
     series: GatedSeries,
-    segmentations: Sequence[InstanceHeader],
+    segmentations: Sequence[SegmentationFile],
     imaging: ImagingExpectations,
-) -> InstanceHeader:
-    """Choose the segmentation of an accepted series by the rule stated above.
+) -> SegmentationFile:
+    """Choose the segmentation of an accepted series by `CHOICE_RULE`.
 
     Raises:
         ScanRefusedError: None fits.
     """
     first = series.headers[0]
-    named = [
-        header
-        for header in segmentations
-        if header.patient_id == first.patient_id
-        and (
-            first.series_uid in header.referenced_series
-            or (not header.referenced_series and header.study_uid == first.study_uid)
-        )
+    dicom = [one for one in segmentations if isinstance(one, InstanceHeader)]
+    named = [header for header in dicom if _names(header, first)]
+    frame = first.frame_of_reference_uid
+    fitting = [one for one in named if one.frame_of_reference_uid == frame]
+    drawn = [one for one in fitting if _has_liver(one, imaging)]
+    masks = [
+        one
+        for one in segmentations
+        if isinstance(one, NiftiMask) and first.series_uid in one.series_uids
     ]
-    fitting = [
-        header
-        for header in named
-        if header.frame_of_reference_uid == first.frame_of_reference_uid
-    ]
+    if masks and not drawn:
+        mask = _only_mask(masks)
+        if not fitting or _has_liver(mask, imaging):
+            return mask
     if not fitting:
         raise ScanRefusedError("SEG_WRONG_FRAME" if named else "NO_SEGMENTATION")
     preferred = imaging.preferred_segmentation.casefold()
+    kind = min((kind_of(one) for one in drawn or fitting), key=_KINDS.index)
     return min(
-        fitting,
+        (header for header in fitting if kind_of(header) == kind),
         key=lambda header: (
             header.series_description.casefold() != preferred,
-            "liver" not in _channels_in(header, imaging),
+            not _has_liver(header, imaging),
             header.sop_instance_uid,
         ),
     )
 
 
 def read_segmentation(
-    header: InstanceHeader, series: SeriesVolume, imaging: ImagingExpectations
+    segmentation: SegmentationFile, series: SeriesVolume, imaging: ImagingExpectations
 ) -> Masks:
     """Read the contract's channels of a segmentation on the voxels of its CT.
 
@@ -92,10 +139,70 @@ def read_segmentation(
         ScanRefusedError: The file cannot be read, has no liver, or does not lie
             on the CT.
     """
-    if header.frame_of_reference_uid != series.frame_of_reference_uid:
+    if isinstance(segmentation, InstanceHeader) and (
+        segmentation.frame_of_reference_uid != series.frame_of_reference_uid
+    ):
         raise ScanRefusedError("SEG_WRONG_FRAME")
-    if "liver" not in _channels_in(header, imaging):
+    if not _has_liver(segmentation, imaging):
         raise ScanRefusedError("SEG_NO_LIVER")
+    if isinstance(segmentation, NiftiMask):
+        masks = _join(read_nifti_mask(segmentation, series), imaging)
+    elif segmentation.modality == "RTSTRUCT":
+        structures = read_structures(
+            segmentation, series, lambda name: channel_of(name, imaging) is not None
+        )
+        masks = _join(structures, imaging)
+    else:
+        masks = _read_dicom_seg(segmentation, series, imaging)
+    liver = masks.get("liver")
+    if liver is None or not liver.any():
+        raise ScanRefusedError("SEG_NO_LIVER")
+    if kind_of(segmentation) == "RTSTRUCT":
+        _refuse_gaps(liver)
+    return masks
+
+
+def _names(header: InstanceHeader, first: InstanceHeader) -> bool:
+    """Tell whether a segmentation names a series, given by its first slice."""
+    if header.patient_id != first.patient_id:
+        return False
+    if header.referenced_series:
+        return first.series_uid in header.referenced_series
+    return header.study_uid == first.study_uid
+
+
+def _only_mask(masks: Sequence[NiftiMask]) -> NiftiMask:
+    mask = masks[0]
+    if len(masks) > 1 or len(mask.series_uids) > 1 or not mask.is_alone:
+        raise ScanRefusedError("NIFTI_AMBIGUOUS")
+    if not mask.labels:
+        raise ScanRefusedError("NIFTI_NO_LABELS")
+    return mask
+
+
+def _join(
+    segments: Iterable[tuple[str, Bool[np.ndarray, "slice row column"]]],
+    imaging: ImagingExpectations,
+) -> Masks:
+    """Join segments to channels; the memory is that of one, however many there are."""
+    masks: Masks = {}
+    for label, mask in segments:
+        channel = channel_of(label, imaging)
+        if channel is not None:
+            masks[channel] = masks[channel] | mask if channel in masks else mask
+    return masks
+
+
+def _refuse_gaps(liver: Bool[np.ndarray, "slice row column"]) -> None:
+    """Refuse a liver with a gap: it is of one piece, so a slice was not drawn."""
+    drawn_on = np.flatnonzero(liver.any(axis=(1, 2)))
+    if np.ptp(drawn_on) + 1 > drawn_on.size:
+        raise ScanRefusedError("RT_SLICES_SKIPPED")
+
+
+def _read_dicom_seg(
+    header: InstanceHeader, series: SeriesVolume, imaging: ImagingExpectations
+) -> Masks:
     geometry = highdicom.VolumeGeometry(
         affine=series.affine,
         spatial_shape=series.hu.shape,
@@ -103,32 +210,23 @@ def read_segmentation(
         frame_of_reference_uid=series.frame_of_reference_uid,
     )
     with quiet_dicom():
-        masks = _read_masks(header, geometry, imaging)
-    if not masks["liver"].any():
-        raise ScanRefusedError("SEG_NO_LIVER")
-    return masks
+        try:
+            file = highdicom.seg.segread(header.path)
+            return _join(_segments_of(file, geometry, imaging), imaging)
+        except ScanRefusedError:
+            raise
+        except READ_ERRORS:
+            # The error's text may hold values of the header: it must not be chained.
+            raise ScanRefusedError("SEG_UNREADABLE") from None
 
 
-def _read_masks(
-    header: InstanceHeader, geometry: Any, imaging: ImagingExpectations
-) -> Masks:
-    """Read segment by segment: the memory is that of one, however many there are."""
-    masks: Masks = {}
-    try:
-        file = highdicom.seg.segread(header.path)
-        for number in file.segment_numbers:
-            description = file.get_segment_description(number)
-            channel = channel_of(str(description.segment_label), imaging)
-            if channel is None:
-                continue
-            mask = masks.setdefault(channel, np.zeros(geometry.spatial_shape, np.bool_))
-            mask |= _read_segment(file, number, geometry)
-    except ScanRefusedError:
-        raise
-    except READ_ERRORS:
-        # The error's text may hold values of the header: it must not be chained.
-        raise ScanRefusedError("SEG_UNREADABLE") from None
-    return masks
+def _segments_of(
+    file: Any, geometry: Any, imaging: ImagingExpectations
+) -> Iterator[tuple[str, Bool[np.ndarray, "slice row column"]]]:
+    for number in file.segment_numbers:
+        label = str(file.get_segment_description(number).segment_label)
+        if channel_of(label, imaging) is not None:
+            yield label, _read_segment(file, number, geometry)
 
 
 def _read_segment(
@@ -151,9 +249,9 @@ def _read_segment(
     return mask
 
 
-def _channels_in(header: InstanceHeader, imaging: ImagingExpectations) -> set[str]:
-    found = (channel_of(label, imaging) for label in header.segment_labels)
-    return {channel for channel in found if channel is not None}
+def _has_liver(segmentation: SegmentationFile, imaging: ImagingExpectations) -> bool:
+    labels = segmentation.segment_labels
+    return any(channel_of(label, imaging) == "liver" for label in labels)
 
 
 def _plain(label: str) -> str:

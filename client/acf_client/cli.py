@@ -20,7 +20,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(help="Check and prepare the data.", no_args_is_help=True)
+data_app = typer.Typer(
+    help="Look at, check and prepare the data.", no_args_is_help=True
+)
 app.add_typer(data_app, name="data")
 
 console = Console()
@@ -107,6 +109,24 @@ def enroll(
         f"acf-client enroll --admission FILE --folder {folder}, with the file that "
         "comes back"
     )
+
+
+@data_app.command("inspect")
+def data_inspect(
+    folder: Annotated[Path, typer.Argument(help="Any folder; no set-up is needed.")],
+    as_json: AsJson = False,
+) -> None:
+    """List the CT series, segmentations and tables of any folder; write nothing.
+
+    Example:  acf-client data inspect /data/export
+    """
+    from acfnet_core.cohort.inspection import inspect_folder
+
+    inspection = inspect_folder(folder)
+    if as_json:
+        _write_json(inspection.as_json())
+    console.show_inspection(inspection)
+    _next(f"acf-client init SITE --clinical TABLE --images {folder}")
 
 
 @data_app.command("check")

@@ -10,6 +10,7 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from acfnet_core.cohort.folder_findings import REPAIRS
 from acfnet_core.cohort.preparation_events import (
     CohortFinished,
     PatientPrepared,
@@ -23,9 +24,15 @@ if TYPE_CHECKING:
     # Heavy to import, and needed for their types alone.
     from acf_client.prediction import WrittenPrediction
     from acf_client.prediction_record import PredictionRecord
-    from acfnet_core.cohort.check import CheckReport
+    from acfnet_core.cohort.check import CheckReport, ImageCheck
+    from acfnet_core.cohort.folder_findings import (
+        FolderInspection,
+        SegmentationFinding,
+        SeriesFinding,
+    )
 
 TABLE_YEARS = (1, 2, 3, 5, 8)
+_SEGMENTS_SHOWN = 8
 
 
 class Console:
@@ -41,6 +48,30 @@ class Console:
     def error(self, error: AcfnetError) -> None:
         """Say what is wrong and what to do."""
         self._out.print(format_error(error), style="red", markup=False)
+
+    def show_inspection(self, found: "FolderInspection") -> None:
+        """Show what `data inspect` found; names of files cannot steer the terminal."""
+        self.say(
+            f"CT series: {len(found.series)}, patients: {found.patients}, "
+            f"segmentations: {len(found.segmentations)}, tables: {len(found.tables)}, "
+            f"damaged: {len(found.damaged)}"
+        )
+        for series in found.series:
+            self._show_series(series, found.meanings)
+        for segmentation in found.segmentations:
+            self.say(_printable(_segmentation_line(segmentation)))
+        for table in found.tables:
+            size = f"{table.rows} rows, {table.columns} columns"
+            self.say(_printable(f"Table {table.file}: {size}"))
+        for damaged in found.damaged:
+            self.say(_printable(f"Damaged: {damaged.file} {damaged.problem}"))
+        if found.other:
+            kinds = (f"{k.replace('_', ' ')} {n}" for k, n in found.other.items())
+            self.say(f"Other: {', '.join(kinds)}")
+        self.say(
+            "Verdicts are by headers, without a contract's bounds. Nothing is repaired "
+            "in this version: `data prepare` uses accepted series alone."
+        )
 
     def show_check(self, report: "CheckReport") -> None:
         """Show what `data check` found."""
@@ -67,6 +98,7 @@ class Console:
             f"accepted; {images.num_segmentations} segmentations; {images.num_scans} "
             f"scans of {images.num_patients_with_scans} patients can be used"
         )
+        self._show_segmentations(images)
         self._show_codes({**images.series_codes, **images.study_codes}, report.meanings)
 
     def show_preparation(self, events: Iterable[PreparationEvent]) -> CohortFinished:
@@ -196,6 +228,36 @@ class Console:
                 markup=False,
             )
 
+    def _show_segmentations(self, images: "ImageCheck") -> None:
+        """Show which files were found, which give the masks, and by which rule."""
+        found, used = images.segmentations_by_kind, images.scans_by_kind
+        if found:
+            counts = (
+                f"{kind} {n}, used {used.get(kind, 0)}" for kind, n in found.items()
+            )
+            self.say(f"  segmentations: {'; '.join(counts)}")
+            self.say(f"  rule: {images.segmentation_rule}")
+        if images.num_stray_masks:
+            self.say(
+                f"  NIfTI masks with no CT series in their folder: "
+                f"{images.num_stray_masks}"
+            )
+
+    def _show_series(self, series: "SeriesFinding", meanings: dict[str, str]) -> None:
+        shape = " x ".join(map(str, series.shape or ())) or "unequal"
+        spacing = " x ".join(f"{step:g}" for step in series.spacing_mm or ())
+        syntax = ", ".join(series.transfer_syntax)
+        self.say(
+            f"{series.series} {series.verdict}: {series.modality} of "
+            f"{series.patient or 'no one patient'}, files: {series.files}, {shape} "
+            f"voxels of {spacing or 'unequal'} mm, segmentations: "
+            f"{series.segmentations}"
+        )
+        self.say(_printable(f"  {syntax}; in {series.folder}"))
+        for code in series.codes:
+            mending = REPAIRS[code] if series.verdict == "repairable" else ""
+            self.say(f"  {code}: {'; '.join(filter(None, (meanings[code], mending)))}")
+
     def _show_codes(self, codes: dict[str, int], meanings: dict[str, str]) -> None:
         if not codes:
             return
@@ -205,3 +267,22 @@ class Console:
         for code, count in sorted(codes.items()):
             table.add_row(code, str(count), meanings.get(code, ""))
         self._out.print(table)
+
+
+def _segmentation_line(found: "SegmentationFinding") -> str:
+    voxels = found.voxels or ()
+    names = found.segments[:_SEGMENTS_SHOWN]
+    shown = [f"{n} ({v:,})" for n, v in zip(names, voxels, strict=False)] or [*names]
+    counted = " (voxels)" if voxels else ""
+    num_more = len(found.segments) - len(names)
+    more = f" and {num_more} more (--json has all)" if num_more else ""
+    drawn_on = f", on {found.series}" if found.series else ""
+    unread = "" if found.is_read else "; not read: no mask by its name"
+    return (
+        f"{found.format} {found.file}{drawn_on}: segments{counted}: "
+        f"{', '.join(shown) or 'none'}{more}{unread}"
+    )
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)

@@ -26,6 +26,7 @@ def data_sources(site: Site) -> CohortSources:
         clinical_table=site.clinical_table,
         images_folder=site.images,
         column_names=site.config.data.columns,
+        nifti_labels=site.nifti_labels,
     )
 
 

@@ -144,6 +144,7 @@ def predict_at_site(
                 patient,
                 prediction,
                 num_supported,
+                nifti_labels=site.nifti_labels,
             )
             write_picture(draft, on_scan, record)
             if with_dicom:

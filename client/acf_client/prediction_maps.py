@@ -15,6 +15,7 @@ from acfnet_core.cohort.contract import ImagingExpectations
 from acfnet_core.cohort.map_dicom import write_parametric_map
 from acfnet_core.cohort.map_geometry import lay_on_series
 from acfnet_core.cohort.map_overlay import scale_of, write_overlay
+from acfnet_core.cohort.nifti_mask import NiftiLabels
 from acfnet_core.cohort.scan_source import (
     FoundScan,
     OpenedScan,
@@ -71,6 +72,8 @@ def open_maps(
     patient: PreparedInputs,
     prediction: PatientPrediction,
     num_supported: int,
+    *,
+    nifti_labels: NiftiLabels,
 ) -> MapsOnScan:
     """Open the latest scan that the model read, to lay the maps on it.
 
@@ -81,6 +84,7 @@ def open_maps(
         patient: Whose last scan is taken.
         prediction: Of this patient.
         num_supported: How many of the maps, from the first, are shown.
+        nifti_labels: What the values in the site's NIfTI masks mean.
 
     Raises:
         DataError: The scan's files are gone, were changed or cannot be read.
@@ -90,7 +94,9 @@ def open_maps(
     if imaging is None:
         raise ValueError("a patient with scans has a contract with imaging")
     record = patient.scans[-1]
-    found = find_scan(images_folder, patient_id, record, imaging)
+    found = find_scan(
+        images_folder, patient_id, record, imaging, nifti_labels=nifti_labels
+    )
     return MapsOnScan(
         found=found,
         opened=open_scan(cohort.folder, record, found, imaging),

@@ -11,6 +11,8 @@ SETTINGS_NAME = "site.toml"
 
 MIN_DEVICES = 2
 _DeviceName = Annotated[str, StringConstraints(pattern=r"^(cpu|cuda:[0-9]{1,2})$")]
+_MaskValue = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,4}$")]
+_SegmentName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 _Heading = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
@@ -23,9 +25,14 @@ class DataConfig(BaseModel):
     clinical_table: Annotated[Path, Field(strict=False)]
     """CSV or xlsx, one row per patient."""
     images: Annotated[Path | None, Field(strict=False)] = None
-    """The folder of DICOM files; absent where the site has no images."""
+    """The folder of DICOM files, and of NIfTI masks beside their series; absent where
+    the site has no images."""
     columns: dict[_Heading, _Heading] = Field(default_factory=dict)
     """The table's own heading -> the contract's name, where the two differ."""
+    nifti_labels: dict[_MaskValue, _SegmentName | tuple[_SegmentName, ...]] = Field(
+        default_factory=dict
+    )
+    """Value in NIfTI masks -> the segment it stands for, or several."""
 
     @model_validator(mode="after")
     def _names_are_given_once(self) -> Self:
@@ -100,6 +107,9 @@ def settings_text(config: SiteConfig) -> str:
     columns = "\n".join(
         f"{_quote(heading)} = {_quote(name)}" for heading, name in data.columns.items()
     )
+    labels = "\n".join(
+        f"{value} = {_quote(names)}" for value, names in data.nifti_labels.items()
+    )
     number = config.compute.num_threads
     threads = "# num_threads = 4" if number is None else f"num_threads = {number}"
     return f"""\
@@ -111,12 +121,18 @@ format_version = {config.format_version}
 # The clinical table: CSV or xlsx, one row per patient. It is read, never changed.
 clinical_table = {_quote(str(data.clinical_table))}
 
-# The folder of CT series and segmentations (DICOM); leave it out if there is none.
+# The folder of CT series and segmentations; leave it out if there is none.
 {images}
 
 [data.columns]
 # "heading in your table" = "name in the data contract", only where the two differ.
 {columns}
+
+[data.nifti_labels]
+# Only where segmentations are NIfTI masks: value in the masks = "segment", or several.
+# 1 = "Liver"
+# 2 = ["Liver", "Tumor"]
+{labels}
 
 [compute]
 # auto, cpu, cuda, cuda:1 or mps
@@ -129,6 +145,6 @@ device = {_quote(config.compute.device)}
 """
 
 
-def _quote(text: str) -> str:
-    """Write a TOML basic string, which is JSON's but for one control character."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+def _quote(value: str | tuple[str, ...]) -> str:
+    """Write TOML basic strings, which are JSON's but for one control character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

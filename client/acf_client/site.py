@@ -62,6 +62,14 @@ class Site:
         return None if images is None else self.folder / images
 
     @property
+    def nifti_labels(self) -> dict[int, tuple[str, ...]]:
+        """What the values in the site's NIfTI masks mean: segments' names."""
+        return {
+            int(value): (names,) if isinstance(names, str) else names
+            for value, names in self.config.data.nifti_labels.items()
+        }
+
+    @property
     def identity_folder(self) -> Path:
         """Keys and certificates; nobody but the owner may enter."""
         return self.folder / "identity"
