@@ -4,7 +4,6 @@ import shutil
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -12,18 +11,16 @@ import numpy as np
 import pytest
 import torch
 from pydicom import dcmread
+from references.admitted_sites import admit_site, synthesize_small_hospital
 from references.command_line import Ended, Program, refused
 from references.site_rounds import small_model
 
 from acf_client.cli import main
 from acf_client.data import prepare_site
-from acf_client.enrolment import EnrolmentState
 from acf_client.prediction import WrittenPrediction, predict_at_site
-from acf_client.site import Site, initialise, open_site
+from acf_client.site import Site, open_site
 from acfnet_core.cohort.contract import shipped_contract
-from acfnet_core.cohort.contract_toml import contract_to_toml
 from acfnet_core.cohort.preparation import make_pseudonym
-from acfnet_core.cohort.synthetic import SyntheticSite, synthesize_site
 from acfnet_core.errors import DataError, MachineError
 from acfnet_core.federation.release import save_release
 from acfnet_core.training.model_arrays import model_arrays
@@ -69,31 +66,8 @@ def _release(folder: Path, *seeds: int, contract_sha256: str | None = None) -> P
 @pytest.fixture(scope="module")
 def hospital(tmp_path_factory: pytest.TempPathFactory) -> Hospital:
     folder = tmp_path_factory.mktemp("hospital")
-    made_up = SyntheticSite(
-        name="hospital-a",
-        num_patients=3,
-        slice_spacing_mm=7.5,
-        pixel_spacing_mm=4.5,
-        noise_hu=6.0,
-        hu_shift=0.0,
-        scans_missing_probability=0.3,
-    )
-    assert len(list(synthesize_site(made_up, folder, seed=3, num_workers=1))) == 3
-    site = initialise(
-        folder / "site",
-        clinical_table=folder / "clinical.xlsx",
-        images=folder / "images",
-        column_names={},
-    )
-    state = EnrolmentState(
-        consortium="crlm",
-        site="hospital-a",
-        address="fl.example.org:8443",
-        root_fingerprint="ab12",
-        admitted=datetime(2026, 3, 1, tzinfo=UTC),
-    )
-    site.enrolment_path.write_text(state.model_dump_json())
-    site.contract_path.write_text(contract_to_toml(CONTRACT))
+    synthesize_small_hospital(folder)
+    site = admit_site(folder, CONTRACT)
     list(prepare_site(site, 1))
     return Hospital(
         site=site,

@@ -2,20 +2,17 @@
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import openpyxl
 import pytest
+from references.admitted_sites import admit_site, synthesize_small_hospital
 from references.command_line import Ended, Program
 from references.site_rounds import small_model
 
 from acf_client.cli import main
-from acf_client.enrolment import EnrolmentState
 from acf_client.site import Site, initialise
 from acfnet_core.cohort.contract import shipped_contract
-from acfnet_core.cohort.contract_toml import contract_to_toml
-from acfnet_core.cohort.synthetic import SyntheticSite, synthesize_site
 from acfnet_core.federation.release import save_release
 from acfnet_core.training.model_arrays import model_arrays
 
@@ -50,33 +47,9 @@ def _forget_outcomes(table: Path, patients: tuple[str, ...]) -> None:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     """An enrolled site; of its three patients one has an outcome."""
     folder = tmp_path_factory.mktemp("hospital")
-    made_up = SyntheticSite(
-        name="hospital-a",
-        num_patients=3,
-        slice_spacing_mm=7.5,
-        pixel_spacing_mm=4.5,
-        noise_hu=6.0,
-        hu_shift=0.0,
-        scans_missing_probability=0.3,
-    )
-    assert len(list(synthesize_site(made_up, folder, seed=3, num_workers=1))) == 3
+    synthesize_small_hospital(folder)
     _forget_outcomes(folder / "clinical.xlsx", (UNKNOWN, UNKNOWN_WITH_SCANS))
-    site = initialise(
-        folder / "site",
-        clinical_table=folder / "clinical.xlsx",
-        images=folder / "images",
-        column_names={},
-    )
-    state = EnrolmentState(
-        consortium="crlm",
-        site="hospital-a",
-        address="fl.example.org:8443",
-        root_fingerprint="ab12",
-        admitted=datetime(2026, 3, 1, tzinfo=UTC),
-    )
-    site.enrolment_path.write_text(state.model_dump_json())
-    site.contract_path.write_text(contract_to_toml(CONTRACT))
-    return site
+    return admit_site(folder, CONTRACT)
 
 
 @pytest.fixture
