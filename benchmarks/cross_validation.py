@@ -17,8 +17,9 @@ import numpy as np
 import torch
 
 from acfnet_core.cohort.contract import shipped_contract
-from acfnet_core.cohort.preparation import CohortSources, prepare_cohort
-from acfnet_core.cohort.store import PreparedCohort, open_store
+from acfnet_core.cohort.prepared.preparation import prepare_cohort
+from acfnet_core.cohort.prepared.store import PreparedCohort, open_store
+from acfnet_core.cohort.sources import CohortSources
 from acfnet_core.evaluation.baselines import RIDGE_COX
 from acfnet_core.evaluation.judge import judge
 from acfnet_core.evaluation.verdict import Verdict

@@ -135,11 +135,20 @@ def test_launchers_alone_use_more_of_flower_than_its_public_interface() -> None:
 
 
 def test_typer_is_used_by_the_command_lines_alone() -> None:
-    assert users_of("typer", "click") == {"acf_client.cli", "acf_server.cli"}
+    assert users_of("typer", "click") == {
+        "acf_client.cli",
+        "acf_client.data_cli",
+        "acf_client.options",
+        "acf_server.cli",
+    }
 
 
 def test_rich_is_used_by_the_consoles_alone() -> None:
-    assert users_of("rich") == {"acf_client.console", "acf_server.console"}
+    assert users_of("rich") == {
+        "acf_client.console",
+        "acf_client.data_console",
+        "acf_server.console",
+    }
 
 
 def test_dicom_is_read_and_written_by_the_cohort_alone() -> None:
@@ -169,13 +178,17 @@ def test_every_import_is_absolute() -> None:
     assert relative == []
 
 
-@pytest.mark.parametrize("name", ["acf_client.cli", "acf_server.cli"])
+@pytest.mark.parametrize(
+    "name", ["acf_client.cli", "acf_client.data_cli", "acf_server.cli"]
+)
 def test_a_command_line_imports_what_is_heavy_inside_its_commands(name: str) -> None:
     module = next(module for module in MODULES if module.name == name)
     allowed = {"json", "signal", "sys", "pathlib", "typing", "typer", "collections"}
     ours = {"acfnet_core.errors", "acfnet_core.edge"}
     found = {n for n in module.imports_at_load() if n.split(".")[0] not in allowed}
-    assert found <= ours | {f"{name.split('.')[0]}.console"}
+    side = name.split(".")[0]
+    terminal = {"console", "data_console", "data_cli", "options"}
+    assert found <= ours | {f"{side}.{module}" for module in terminal}
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)

@@ -9,20 +9,20 @@ from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict
 
-from acfnet_core.cohort.clinical_table import TableRow, examine_clinical_table
 from acfnet_core.cohort.contract import DataContract, ImagingExpectations
-from acfnet_core.cohort.dicom_gate import gate_index
-from acfnet_core.cohort.dicom_index import index_folder
-from acfnet_core.cohort.preparation import CohortSources
-from acfnet_core.cohort.refusals import REASONS
-from acfnet_core.cohort.scan_plan import PatientPlan, count_codes, plan_scans
-from acfnet_core.cohort.segmentation import (
+from acfnet_core.cohort.images.dicom_gate import gate_index
+from acfnet_core.cohort.images.dicom_index import index_folder
+from acfnet_core.cohort.images.refusals import REASONS
+from acfnet_core.cohort.masks.segmentation import (
     CHOICE_RULE,
     channel_of,
     kind_of,
     patients_of,
     segmentations_of,
 )
+from acfnet_core.cohort.prepared.scan_plan import PatientPlan, count_codes, plan_scans
+from acfnet_core.cohort.sources import CohortSources
+from acfnet_core.cohort.table.clinical_table import TableRow, examine_clinical_table
 from acfnet_core.errors import DataError
 
 
@@ -118,9 +118,7 @@ def check_cohort(contract: DataContract, sources: CohortSources) -> CheckReport:
         DataError: The table or the folder of images cannot be read at all.
         ConfigError: A mapped column is not in the contract.
     """
-    table = examine_clinical_table(
-        sources.clinical_table, contract, sources.column_names
-    )
+    table = examine_clinical_table(sources.clinical_table, contract, sources.mapping)
     faults = tuple(
         FaultCount(
             rule=fault.rule,

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from acfnet_core.cohort.contract import CHANNELS
-from acfnet_core.cohort.store import PreparedCohort, PreparedInputs
+from acfnet_core.cohort.prepared.store import PreparedCohort, PreparedInputs
 
 
 @dataclass(frozen=True, kw_only=True)

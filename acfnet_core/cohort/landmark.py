@@ -9,8 +9,8 @@ Source: van Houwelingen 2007, doi:10.1111/j.1467-9469.2006.00529.x, section 2.
 
 from dataclasses import replace
 
-from acfnet_core.cohort.manifest import ScanRecord
-from acfnet_core.cohort.store import PreparedCohort
+from acfnet_core.cohort.prepared.manifest import ScanRecord
+from acfnet_core.cohort.prepared.store import PreparedCohort
 
 
 def view_at_landmark(

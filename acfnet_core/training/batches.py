@@ -8,7 +8,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from acfnet_core.cohort.dataset import InputBatch, collate
-from acfnet_core.cohort.store import PreparedCohort
+from acfnet_core.cohort.prepared.store import PreparedCohort
 from acfnet_core.model.config import AcfNetConfig
 from acfnet_core.model.inputs import PatientInputs
 from acfnet_core.objective.time_bins import discretise_times

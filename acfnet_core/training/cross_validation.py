@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from acfnet_core.cohort.prepared.store import PreparedCohort
 from acfnet_core.cohort.splits import draw_folds
-from acfnet_core.cohort.store import PreparedCohort
 from acfnet_core.evaluation.baselines import KAPLAN_MEIER, KaplanMeierBaseline
 from acfnet_core.evaluation.brier import patient_integrated_brier
 from acfnet_core.evaluation.discrimination import DEFAULT_TAU_MONTHS, harrell_c

@@ -35,7 +35,7 @@ from torch.multiprocessing.spawn import (
     spawn,
 )
 
-from acfnet_core.cohort.store import PreparedCohort
+from acfnet_core.cohort.prepared.store import PreparedCohort
 from acfnet_core.errors import AcfnetError, MachineError
 from acfnet_core.federation.parameters import NamedArrays
 from acfnet_core.model.config import AcfNetConfig

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from acfnet_core.cohort.prepared.store import PreparedCohort
 from acfnet_core.cohort.splits import split_patients
-from acfnet_core.cohort.store import PreparedCohort
 from acfnet_core.errors import DataError
 from acfnet_core.model.network import AcfNet
 from acfnet_core.objective.loss import survival_loss

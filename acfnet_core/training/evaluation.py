@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from acfnet_core.cohort.store import PreparedCohort
+from acfnet_core.cohort.prepared.store import PreparedCohort
 from acfnet_core.evaluation.discrimination import harrell_c
 from acfnet_core.federation.messages import SiteMetrics
 from acfnet_core.model.network import AcfNet

@@ -7,7 +7,7 @@ from math import ceil
 import torch
 from torch.nn.utils import clip_grad_norm_
 
-from acfnet_core.cohort.store import PreparedCohort
+from acfnet_core.cohort.prepared.store import PreparedCohort
 from acfnet_core.errors import DataError
 from acfnet_core.model.network import AcfNet
 from acfnet_core.objective.loss import LossConfig

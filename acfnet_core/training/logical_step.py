@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import nn
 
-from acfnet_core.cohort.store import PreparedCohort
+from acfnet_core.cohort.prepared.store import PreparedCohort
 from acfnet_core.errors import MachineError
 from acfnet_core.model.network import AcfNet
 from acfnet_core.objective.loss import LossConfig, total_loss

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from acfnet_core.cohort.contract import CHANNELS, DataContract
 from acfnet_core.cohort.dataset import collate_inputs
-from acfnet_core.cohort.store import PreparedCohort, PreparedInputs
+from acfnet_core.cohort.prepared.store import PreparedCohort, PreparedInputs
 from acfnet_core.model.inputs import PatientInputs
 from acfnet_core.model.network import AcfNet, AcfNetOutput
 from acfnet_core.model.risk_maps import upsample_risk_maps

@@ -13,7 +13,7 @@ import torch
 from pydantic import BaseModel, ValidationError
 
 from acfnet_core.cohort.landmark import view_at_landmark
-from acfnet_core.cohort.store import PreparedCohort, summarise
+from acfnet_core.cohort.prepared.store import PreparedCohort, summarise
 from acfnet_core.errors import DataError, ProtocolError
 from acfnet_core.federation.messages import (
     CohortCounts,

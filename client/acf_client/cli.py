@@ -3,14 +3,15 @@
 Heavy imports stand inside the commands, so that --help is instant.
 """
 
-import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from acf_client.console import Console
+from acf_client.data_cli import data_app
+from acf_client.options import HERE, AsJson, Folder
 from acfnet_core.edge import run_program
 
 app = typer.Typer(
@@ -20,18 +21,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(
-    help="Look at, check and prepare the data.", no_args_is_help=True
-)
 app.add_typer(data_app, name="data")
 
 console = Console()
 
-Folder = Annotated[
-    Path, typer.Option("--folder", help="The site's folder.", show_default="here")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
-HERE = Path()
 STDIN = "-"
 
 
@@ -64,9 +57,9 @@ def init(
         num_threads=threads,
     )
     if as_json:
-        _write_json({"folder": str(site.folder)})
+        console.write_json({"folder": str(site.folder)})
     console.say(f"Wrote {site.folder / 'site.toml'}; look through it.")
-    _next(f"acf-client enroll LINE --folder {folder}")
+    console.next_step(f"acf-client enroll LINE --folder {folder}")
 
 
 @app.command()
@@ -95,89 +88,20 @@ def enroll(
     if admission is not None:
         state = finish_enrolment(site, admission)
         if as_json:
-            _write_json({"site": state.site, "consortium": state.consortium})
+            console.write_json({"site": state.site, "consortium": state.consortium})
         console.say(f"This is now {state.site} of {state.consortium}.")
-        _next(f"acf-client data check --folder {folder}")
+        console.next_step(f"acf-client data check --folder {folder}")
         return
     typed = sys.stdin.readline().strip() if line == STDIN else line or ""
     request, fingerprint = start_enrolment(site, typed)
     if as_json:
-        _write_json({"request": str(request), "fingerprint": fingerprint})
+        console.write_json({"request": str(request), "fingerprint": fingerprint})
     console.say(f"Wrote {request}: send it to the coordinator. It holds no secret.")
     console.say(f"Fingerprint to read out over the telephone: {fingerprint}")
-    _next(
+    console.next_step(
         f"acf-client enroll --admission FILE --folder {folder}, with the file that "
         "comes back"
     )
-
-
-@data_app.command("inspect")
-def data_inspect(
-    folder: Annotated[Path, typer.Argument(help="Any folder; no set-up is needed.")],
-    as_json: AsJson = False,
-) -> None:
-    """List the CT series, segmentations and tables of any folder; write nothing.
-
-    Example:  acf-client data inspect /data/export
-    """
-    from acfnet_core.cohort.inspection import inspect_folder
-
-    inspection = inspect_folder(folder)
-    if as_json:
-        _write_json(inspection.as_json())
-    console.show_inspection(inspection)
-    _next(f"acf-client init SITE --clinical TABLE --images {folder}")
-
-
-@data_app.command("check")
-def data_check(folder: Folder = HERE, as_json: AsJson = False) -> None:
-    """Look at the table and the DICOM headers, and list what would be refused and why.
-
-    Example:  acf-client data check
-    """
-    from acf_client.data import data_sources, read_contract
-    from acf_client.site import open_site
-    from acfnet_core.cohort.check import check_cohort, require_ready
-
-    site = open_site(folder)
-    report = check_cohort(read_contract(site), data_sources(site))
-    if as_json:
-        _write_json(report.model_dump(mode="json"))
-    console.show_check(report)
-    require_ready(report)
-    _next(f"acf-client data prepare --folder {folder}")
-
-
-@data_app.command("prepare")
-def data_prepare(
-    folder: Folder = HERE,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
-    as_json: AsJson = False,
-) -> None:
-    """Make the tensors that training reads; repeating it does only what is missing.
-
-    Example:  acf-client data prepare --workers 4
-    """
-    from acf_client.data import prepare_site
-    from acf_client.site import open_site
-
-    finished = console.show_preparation(prepare_site(open_site(folder), workers))
-    if as_json:
-        _write_json(
-            {
-                "num_patients": finished.num_patients,
-                "num_events": finished.num_events,
-                "num_with_scans": finished.num_with_scans,
-                "num_scans": finished.num_scans,
-                "num_without_outcome": finished.num_without_outcome,
-                "num_refused": sum(finished.refused.values()),
-                "refused": finished.refused,
-            }
-        )
-    console.say(f"Wrote {finished.manifest}")
-    joins = finished.num_patients > 0
-    command = "start" if joins else "predict PATIENT --model MODEL"
-    _next(f"acf-client {command} --folder {folder}")
 
 
 @app.command()
@@ -210,7 +134,7 @@ def predict(
         open_site(folder), patient, model_folders=model, out=out, with_dicom=dicom
     )
     if as_json:
-        _write_json(
+        console.write_json(
             {
                 "folder": str(written.folder),
                 "files": [str(file) for file in written.files],
@@ -219,7 +143,7 @@ def predict(
             }
         )
     console.show_prediction(written)
-    _next(
+    console.next_step(
         f"look at {written.folder / 'curve.png'}; docs/predict.md says how to read it"
     )
 
@@ -246,11 +170,3 @@ def start(folder: Folder = HERE) -> None:
 def main() -> None:
     """Run the command line."""
     run_program(app, console)
-
-
-def _write_json(content: Any) -> None:
-    typer.echo(json.dumps(content))
-
-
-def _next(command: str) -> None:
-    console.say(f"Next: {command}")

@@ -5,8 +5,13 @@ from collections.abc import Iterator
 from acf_client.enrolment import require_enrolment
 from acf_client.site import Site
 from acfnet_core.cohort.contract import DataContract, load_contract
-from acfnet_core.cohort.preparation import CohortSources, prepare_cohort
-from acfnet_core.cohort.preparation_events import CohortFinished, PreparationEvent
+from acfnet_core.cohort.prepared.preparation import prepare_cohort
+from acfnet_core.cohort.prepared.preparation_events import (
+    CohortFinished,
+    PreparationEvent,
+)
+from acfnet_core.cohort.sources import CohortSources
+from acfnet_core.cohort.table.mapping import TableMapping
 
 
 def read_contract(site: Site) -> DataContract:
@@ -25,7 +30,7 @@ def data_sources(site: Site) -> CohortSources:
     return CohortSources(
         clinical_table=site.clinical_table,
         images_folder=site.images,
-        column_names=site.config.data.columns,
+        mapping=TableMapping(column_names=site.config.data.columns),
         nifti_labels=site.nifti_labels,
     )
 

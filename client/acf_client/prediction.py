@@ -26,8 +26,8 @@ from acf_client.prediction_record import CurveRecord, PredictionRecord, make_rec
 from acf_client.site import Site
 from acfnet_core.cohort.contract import DataContract
 from acfnet_core.cohort.landmark import view_at_landmark
-from acfnet_core.cohort.preparation import make_pseudonym
-from acfnet_core.cohort.store import (
+from acfnet_core.cohort.prepared.preparation import make_pseudonym
+from acfnet_core.cohort.prepared.store import (
     PreparedCohort,
     PreparedInputs,
     PreparedPatient,

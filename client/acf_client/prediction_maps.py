@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 
 from acf_client.prediction_record import PredictionRecord
 from acfnet_core.cohort.contract import ImagingExpectations
-from acfnet_core.cohort.map_dicom import write_parametric_map
-from acfnet_core.cohort.map_geometry import lay_on_series
-from acfnet_core.cohort.map_overlay import scale_of, write_overlay
-from acfnet_core.cohort.nifti_mask import NiftiLabels
-from acfnet_core.cohort.scan_source import (
+from acfnet_core.cohort.maps.map_dicom import write_parametric_map
+from acfnet_core.cohort.maps.map_geometry import lay_on_series
+from acfnet_core.cohort.maps.map_overlay import scale_of, write_overlay
+from acfnet_core.cohort.masks.nifti_mask import NiftiLabels
+from acfnet_core.cohort.prepared.scan_source import (
     FoundScan,
     OpenedScan,
     find_scan,
     open_scan,
     read_source_headers,
 )
-from acfnet_core.cohort.store import PreparedCohort, PreparedInputs
+from acfnet_core.cohort.prepared.store import PreparedCohort, PreparedInputs
 from acfnet_core.files import PRIVATE_MODE, write_atomically
 from acfnet_core.pictures.axial_view import view_axially
 from acfnet_core.pictures.risk_map_panels import choose_slices

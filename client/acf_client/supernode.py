@@ -12,7 +12,7 @@ from acf_client.enrolment import require_enrolment
 from acf_client.site import Site
 from acf_client.trainer_link import SOCKET_VARIABLE
 from acfnet_core.cohort.contract import load_contract
-from acfnet_core.cohort.store import open_store
+from acfnet_core.cohort.prepared.store import open_store
 from acfnet_core.errors import MachineError, ProtocolError
 from acfnet_core.files import held_lock, make_folder, write_atomically
 from acfnet_core.flower_environment import flower_environment

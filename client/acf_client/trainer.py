@@ -28,7 +28,7 @@ from acf_client.trainer_link import (
     send_frame,
 )
 from acfnet_core.cohort.contract import load_contract
-from acfnet_core.cohort.store import PreparedCohort, open_store
+from acfnet_core.cohort.prepared.store import PreparedCohort, open_store
 from acfnet_core.edge import describe_place, end_on_signals
 from acfnet_core.errors import AcfnetError, ProtocolError
 from acfnet_core.federation.messages import (

@@ -27,13 +27,16 @@ from acf_server.run_events import (
     SiteFailed,
     WaitingForSites,
 )
-from acfnet_core.cohort.preparation_events import CohortFinished, PreparationEvent
+from acfnet_core.cohort.prepared.preparation_events import (
+    CohortFinished,
+    PreparationEvent,
+)
 from acfnet_core.errors import AcfnetError, format_error
 from acfnet_core.evaluation.verdict import Interval, Verdict
 
 if TYPE_CHECKING:
     # Heavy to import, and needed for their types alone.
-    from acfnet_core.cohort.synthetic import PatientWritten
+    from acfnet_core.cohort.synthetic.sites import PatientWritten
 
 
 class Console:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from acf_server.run_files import DataOrigin
 from acfnet_core.cohort.contract import DataContract, shipped_contract
-from acfnet_core.cohort.pseudo_sites import write_public_cohort_sites
-from acfnet_core.cohort.synthetic import (
+from acfnet_core.cohort.synthetic.pseudo_sites import write_public_cohort_sites
+from acfnet_core.cohort.synthetic.sites import (
     PatientWritten,
     SyntheticSite,
     default_sites,

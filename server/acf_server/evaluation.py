@@ -21,9 +21,10 @@ from acf_server.run_files import (
 )
 from acfnet_core.cohort.contract import DataContract, load_contract
 from acfnet_core.cohort.landmark import view_at_landmark
-from acfnet_core.cohort.preparation import CohortSources, prepare_cohort
-from acfnet_core.cohort.preparation_events import PreparationEvent
-from acfnet_core.cohort.store import PreparedCohort, open_store
+from acfnet_core.cohort.prepared.preparation import prepare_cohort
+from acfnet_core.cohort.prepared.preparation_events import PreparationEvent
+from acfnet_core.cohort.prepared.store import PreparedCohort, open_store
+from acfnet_core.cohort.sources import CohortSources
 from acfnet_core.errors import DataError
 from acfnet_core.evaluation.judge import judge
 from acfnet_core.evaluation.verdict import Verdict

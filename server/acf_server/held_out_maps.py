@@ -13,7 +13,7 @@ from jaxtyping import Float
 from acf_server.risk_map_files import write_risk_map
 from acf_server.run_files import RISK_MAPS_FOLDER
 from acfnet_core.cohort.dataset import collate
-from acfnet_core.cohort.store import PreparedCohort
+from acfnet_core.cohort.prepared.store import PreparedCohort
 from acfnet_core.files import make_folder
 from acfnet_core.model.config import AcfNetConfig
 from acfnet_core.model.network import AcfNet

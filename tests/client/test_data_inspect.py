@@ -11,7 +11,7 @@ from references.ct_series import (
 )
 
 from acf_client.cli import main
-from acfnet_core.cohort.refusals import GATE_CODES
+from acfnet_core.cohort.images.refusals import GATE_CODES
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from acf_client.data import prepare_site
 from acf_client.prediction import WrittenPrediction, predict_at_site
 from acf_client.site import Site, open_site
 from acfnet_core.cohort.contract import shipped_contract
-from acfnet_core.cohort.preparation import make_pseudonym
+from acfnet_core.cohort.prepared.preparation import make_pseudonym
 from acfnet_core.errors import DataError, MachineError
 from acfnet_core.federation.release import save_release
 from acfnet_core.training.model_arrays import model_arrays

@@ -22,9 +22,10 @@ from acf_client.site import Site, initialise
 from acf_client.trainer import Trainer, serve
 from acf_client.trainer_link import SOCKET_VARIABLE, listen
 from acfnet_core.cohort.contract import shipped_contract
-from acfnet_core.cohort.preparation import CohortSources, prepare_cohort
-from acfnet_core.cohort.store import open_store
-from acfnet_core.cohort.synthetic import SyntheticSite, synthesize_site
+from acfnet_core.cohort.prepared.preparation import prepare_cohort
+from acfnet_core.cohort.prepared.store import open_store
+from acfnet_core.cohort.sources import CohortSources
+from acfnet_core.cohort.synthetic.sites import SyntheticSite, synthesize_site
 from acfnet_core.federation.messages import DOCUMENT, FAILURE, PARAMETERS, REQUEST
 from acfnet_core.identity.keys import generate_key
 

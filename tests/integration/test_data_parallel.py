@@ -17,7 +17,7 @@ from references.scan_cohorts import make_scan_cohort
 from references.site_rounds import small_model
 from torch import Tensor
 
-from acfnet_core.cohort.store import PreparedCohort
+from acfnet_core.cohort.prepared.store import PreparedCohort
 from acfnet_core.errors import DataError, MachineError
 from acfnet_core.model.network import AcfNet
 from acfnet_core.objective.loss import LossConfig

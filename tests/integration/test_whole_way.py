@@ -22,7 +22,7 @@ from references.demo_runs import (
 )
 
 from acfnet_core.cohort.contract import load_contract
-from acfnet_core.cohort.store import PreparedCohort, open_store
+from acfnet_core.cohort.prepared.store import PreparedCohort, open_store
 from acfnet_core.federation.checkpoint import load_checkpoint
 from acfnet_core.model.config import AcfNetConfig
 from acfnet_core.model.network import AcfNet

@@ -7,7 +7,7 @@ from acf_client.enrolment import EnrolmentState
 from acf_client.site import Site, initialise
 from acfnet_core.cohort.contract import DataContract
 from acfnet_core.cohort.contract_toml import contract_to_toml
-from acfnet_core.cohort.synthetic import SyntheticSite, synthesize_site
+from acfnet_core.cohort.synthetic.sites import SyntheticSite, synthesize_site
 
 NUM_PATIENTS = 3
 

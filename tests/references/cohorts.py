@@ -5,7 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from acfnet_core.cohort.contract import DataContract, shipped_contract
-from acfnet_core.cohort.store import PreparedCohort, PreparedInputs, PreparedPatient
+from acfnet_core.cohort.prepared.store import (
+    PreparedCohort,
+    PreparedInputs,
+    PreparedPatient,
+)
 
 SHARE_MISSING = 0.1
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from acfnet_core.cohort.synthetic_patient import draw_patient
+from acfnet_core.cohort.synthetic.patient import draw_patient
 
 PLANTED = "PLANTEDNAME"
 """Begins every identifier of the planted table; it must turn up nowhere else."""

@@ -14,7 +14,7 @@ from references.site_rounds import small_config
 from acf_server.round_loop import RawAnswer, RoundLoop
 from acf_server.run_events import RunEvent
 from acf_server.run_plan import RosterSite, RunPlan, StrategySettings
-from acfnet_core.cohort.store import PreparedCohort
+from acfnet_core.cohort.prepared.store import PreparedCohort
 from acfnet_core.federation.checkpoint import save_checkpoint
 from acfnet_core.federation.messages import RoundRequest
 from acfnet_core.federation.parameters import FlatParameters

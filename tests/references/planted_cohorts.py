@@ -36,14 +36,14 @@ from acfnet_core.cohort.contract import (
     Endpoint,
     ImagingExpectations,
 )
-from acfnet_core.cohort.manifest import (
+from acfnet_core.cohort.prepared.manifest import (
     FORMAT_VERSION,
     MANIFEST,
     Manifest,
     PatientRecord,
     ScanRecord,
 )
-from acfnet_core.cohort.store import PreparedCohort, open_store
+from acfnet_core.cohort.prepared.store import PreparedCohort, open_store
 
 NUM_COLUMNS = 4
 NUM_BINS = 16

@@ -17,7 +17,7 @@ from references.planted_cohorts import (
 from references.planted_scans import GRID, liver_mask
 from scipy.ndimage import binary_dilation
 
-from acfnet_core.cohort.store import PreparedCohort
+from acfnet_core.cohort.prepared.store import PreparedCohort
 from acfnet_core.evaluation.baselines import KaplanMeierBaseline, RidgeCox
 from acfnet_core.evaluation.discrimination import harrell_c
 from acfnet_core.model.config import AcfNetConfig

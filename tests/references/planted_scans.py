@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from acfnet_core.cohort.volume import LABEL_BITS
+from acfnet_core.cohort.images.volume import LABEL_BITS
 
 GRID = (8, 32, 32)
 SPACING_MM = (12.0, 6.0, 6.0)

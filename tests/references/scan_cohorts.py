@@ -7,8 +7,12 @@ import numpy as np
 from references.cohorts import make_cohort
 
 from acfnet_core.cohort.contract import CHANNELS
-from acfnet_core.cohort.manifest import ScanRecord
-from acfnet_core.cohort.store import PreparedCohort, PreparedInputs, PreparedPatient
+from acfnet_core.cohort.prepared.manifest import ScanRecord
+from acfnet_core.cohort.prepared.store import (
+    PreparedCohort,
+    PreparedInputs,
+    PreparedPatient,
+)
 
 SMALL_GRID = (8, 16, 16)
 

@@ -9,8 +9,8 @@ from references.cohorts import make_cohort
 from safetensors.numpy import save
 
 from acfnet_core.cohort.contract import CHANNELS, DataContract, shipped_contract
-from acfnet_core.cohort.manifest import ScanRecord
-from acfnet_core.cohort.store import PreparedCohort, PreparedPatient
+from acfnet_core.cohort.prepared.manifest import ScanRecord
+from acfnet_core.cohort.prepared.store import PreparedCohort, PreparedPatient
 
 GRID = (8, 16, 16)
 SCAN_MONTHS = (-1.5, 5.0, 12.0, 20.0)

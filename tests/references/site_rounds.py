@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from acfnet_core.cohort.store import PreparedCohort
+from acfnet_core.cohort.prepared.store import PreparedCohort
 from acfnet_core.federation.messages import RoundRequest
 from acfnet_core.federation.parameters import (
     FlatParameters,

@@ -10,7 +10,7 @@ from acf_server.demo_data import (
     split_public_table,
 )
 from acfnet_core.cohort.contract import shipped_contract
-from acfnet_core.cohort.synthetic import SyntheticSite
+from acfnet_core.cohort.synthetic.sites import SyntheticSite
 from acfnet_core.errors import AcfnetError, ConfigError, DataError
 
 CONTRACT = shipped_contract("crlm").without_imaging()

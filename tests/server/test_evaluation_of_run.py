@@ -24,9 +24,12 @@ from acf_server.run_files import (
 from acfnet_core.cohort.contract import DataContract, shipped_contract
 from acfnet_core.cohort.contract_toml import contract_to_toml
 from acfnet_core.cohort.landmark import view_at_landmark
-from acfnet_core.cohort.preparation_events import CohortFinished, PreparationEvent
-from acfnet_core.cohort.store import PreparedCohort
-from acfnet_core.cohort.synthetic import held_out_site, synthesize_site
+from acfnet_core.cohort.prepared.preparation_events import (
+    CohortFinished,
+    PreparationEvent,
+)
+from acfnet_core.cohort.prepared.store import PreparedCohort
+from acfnet_core.cohort.synthetic.sites import held_out_site, synthesize_site
 from acfnet_core.errors import DataError
 from acfnet_core.evaluation.baselines import FONG_SCORE, KAPLAN_MEIER, RIDGE_COX
 from acfnet_core.federation.release import RELEASE_FOLDER, save_release

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from references.shared_data import SHARED_DATA
 
 from acfnet_core.cohort.contract import load_contract, shipped_contract
 from acfnet_core.cohort.contract_toml import contract_to_toml
 from acfnet_core.errors import ConfigError
 
-SHARED_DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 CRLM = shipped_contract("crlm")
 
 

@@ -8,7 +8,7 @@ from references.cohorts import make_cohort, without_outcome
 from references.serial_scans import make_serial_cohort
 
 from acfnet_core.cohort.landmark import view_at_landmark
-from acfnet_core.cohort.store import PreparedCohort
+from acfnet_core.cohort.prepared.store import PreparedCohort
 
 
 @pytest.fixture(scope="module")

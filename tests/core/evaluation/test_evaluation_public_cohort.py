@@ -4,11 +4,11 @@ Figures far above them mean that an outcome has leaked into the features.
 """
 
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from references.shared_data import SHARED_DATA
 
 from acfnet_core.evaluation.baselines import KaplanMeierBaseline, RidgeCox
 from acfnet_core.evaluation.brier import brier_window, patient_integrated_brier
@@ -16,7 +16,7 @@ from acfnet_core.evaluation.discrimination import harrell_c
 from acfnet_core.evaluation.kaplan_meier import estimate_censoring
 from acfnet_core.evaluation.temporal_adjacency import temporal_adjacency_accuracy
 
-TABLE = Path(__file__).resolve().parents[4] / "shared" / "data" / "crlm/clinical.csv"
+TABLE = SHARED_DATA / "crlm/clinical.csv"
 FEATURES = [
     "age",
     "sex",

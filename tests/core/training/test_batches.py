@@ -8,7 +8,7 @@ from references.cohorts import make_cohort
 from references.site_rounds import small_config
 
 from acfnet_core.cohort.dataset import collate
-from acfnet_core.cohort.store import PreparedCohort
+from acfnet_core.cohort.prepared.store import PreparedCohort
 from acfnet_core.objective.time_bins import discretise_times
 from acfnet_core.training.batches import make_batch, patient_inputs, shuffled_batches
 

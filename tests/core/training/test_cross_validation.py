@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
 from references.cohorts import make_cohort
+from references.shared_data import SHARED_DATA
 
 from acfnet_core.cohort.contract import shipped_contract
-from acfnet_core.cohort.preparation import CohortSources, prepare_cohort
+from acfnet_core.cohort.prepared.preparation import prepare_cohort
+from acfnet_core.cohort.prepared.store import PreparedCohort, open_store
+from acfnet_core.cohort.sources import CohortSources
 from acfnet_core.cohort.splits import draw_folds
-from acfnet_core.cohort.store import PreparedCohort, open_store
 from acfnet_core.evaluation.baselines import FONG_SCORE, KAPLAN_MEIER, RIDGE_COX
 from acfnet_core.model.config import MODEL_NAME, AcfNetConfig
 from acfnet_core.objective.loss import LossConfig
@@ -24,7 +25,7 @@ from acfnet_core.training.cross_validation import (
 )
 from acfnet_core.training.settings import LocalTrainingSettings
 
-TABLE = Path(__file__).resolve().parents[4] / "shared" / "data" / "crlm/clinical.csv"
+TABLE = SHARED_DATA / "crlm/clinical.csv"
 needs_table = pytest.mark.skipif(
     not TABLE.exists(), reason="the public clinical table is not on this machine"
 )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from references.cohorts import make_cohort, with_events
 from references.site_rounds import small_model
 
-from acfnet_core.cohort.store import PreparedCohort
+from acfnet_core.cohort.prepared.store import PreparedCohort
 from acfnet_core.errors import DataError
 from acfnet_core.model.network import AcfNet
 from acfnet_core.objective.loss import LossConfig

@@ -6,7 +6,7 @@ import torch
 from references.cohorts import make_cohort, with_events
 from references.site_rounds import small_model
 
-from acfnet_core.cohort.store import PreparedCohort
+from acfnet_core.cohort.prepared.store import PreparedCohort
 from acfnet_core.evaluation.discrimination import harrell_c
 from acfnet_core.federation.messages import SiteMetrics
 from acfnet_core.objective.loss import LossConfig, total_loss

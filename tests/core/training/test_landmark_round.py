@@ -10,7 +10,7 @@ from references.serial_scans import GRID, make_serial_cohort, write_scan
 from references.site_rounds import ask_to_train, small_model
 
 from acfnet_core.cohort.landmark import view_at_landmark
-from acfnet_core.cohort.store import PreparedCohort, PreparedPatient
+from acfnet_core.cohort.prepared.store import PreparedCohort, PreparedPatient
 from acfnet_core.errors import DataError
 from acfnet_core.identity.envelope import UpdateClaim
 from acfnet_core.training.site_round import SiteAnswer, answer_round

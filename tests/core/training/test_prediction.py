@@ -9,7 +9,7 @@ from references.site_rounds import small_model
 
 from acfnet_core.cohort.contract import DataContract, shipped_contract
 from acfnet_core.cohort.dataset import InputBatch, collate_inputs
-from acfnet_core.cohort.store import PreparedCohort, PreparedInputs
+from acfnet_core.cohort.prepared.store import PreparedCohort, PreparedInputs
 from acfnet_core.model.network import AcfNet
 from acfnet_core.objective.loss import LossConfig
 from acfnet_core.training import prediction as prediction_module

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from references.cohorts import make_cohort, with_events
 from references.site_rounds import ask_to_train, small_config, small_model
 
-from acfnet_core.cohort.store import PreparedCohort
+from acfnet_core.cohort.prepared.store import PreparedCohort
 from acfnet_core.errors import AcfnetError, ProtocolError
 from acfnet_core.federation.parameters import (
     flatten,

@@ -12,8 +12,9 @@ from references.serial_scans import make_serial_cohort, serial_contract
 from references.site_rounds import ask_to_train, small_model
 
 from acfnet_core.cohort.contract import DataContract
-from acfnet_core.cohort.preparation import CohortSources, prepare_cohort
-from acfnet_core.cohort.store import PreparedCohort, PreparedInputs, open_store
+from acfnet_core.cohort.prepared.preparation import prepare_cohort
+from acfnet_core.cohort.prepared.store import PreparedCohort, PreparedInputs, open_store
+from acfnet_core.cohort.sources import CohortSources
 from acfnet_core.errors import DataError
 from acfnet_core.identity.envelope import UpdateClaim
 from acfnet_core.training.baselines_of_cohorts import outcomes_of

@@ -1,0 +1,1 @@
+"""Risk maps in a scan's own geometry, and as DICOM."""

@@ -1,0 +1,1 @@
+"""Where the liver and its tumours are drawn: DICOM SEG, RTSTRUCT and NIfTI."""

@@ -1,0 +1,1 @@
+"""From a site's files to its prepared store, and what the store holds."""

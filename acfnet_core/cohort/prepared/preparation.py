@@ -1,0 +1,273 @@
+"""From a site's files to its prepared store, patient by patient.
+
+A patient whose images are refused stays in, with images missing: leaving the sick out
+because their scans are harder to read would bend every result. A patient without an
+outcome is prepared alike and kept apart, to be predicted. Repeating a preparation is
+safe, and picks up what an interrupted one had finished.
+"""
+
+import base64
+import hashlib
+import hmac
+import multiprocessing
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from acfnet_core.cohort.contract import DataContract
+from acfnet_core.cohort.images.dicom_gate import gate_index
+from acfnet_core.cohort.images.dicom_index import index_folder
+from acfnet_core.cohort.masks.segmentation import segmentations_of
+from acfnet_core.cohort.prepared.manifest import (
+    FORMAT_VERSION,
+    MANIFEST,
+    InputsRecord,
+    Manifest,
+    PatientRecord,
+    ScanRecord,
+)
+from acfnet_core.cohort.prepared.preparation_events import (
+    CohortFinished,
+    PatientPrepared,
+    PreparationEvent,
+    SourcesRead,
+    StudyRefused,
+)
+from acfnet_core.cohort.prepared.scan_job import (
+    SCANS_FOLDER,
+    JobResult,
+    ScanJob,
+    run_job,
+)
+from acfnet_core.cohort.prepared.scan_plan import PatientPlan, count_codes, plan_scans
+from acfnet_core.cohort.sources import CohortSources
+from acfnet_core.cohort.table.clinical_table import (
+    ClinicalTable,
+    RowWithOutcome,
+    read_clinical_table,
+)
+from acfnet_core.errors import DataError, MachineError
+from acfnet_core.files import PRIVATE_MODE, make_folder, write_atomically
+
+_MIN_KEY_BYTES = 16
+_KEY_LENGTH = 32
+_SCANS_WORTH_A_PROCESS = 20
+"""A new process spends as long on its imports as on preparing this many scans."""
+
+
+def prepare_cohort(
+    contract: DataContract,
+    sources: CohortSources,
+    store_folder: Path,
+    *,
+    pseudonym_key: bytes,
+    num_workers: int = 2,
+) -> Iterator[PreparationEvent]:
+    """Prepare a site's data; nothing happens unless the events are taken.
+
+    Args:
+        contract: The study's contract.
+        sources: Where the data lies.
+        store_folder: A folder of this store's own; made if it does not exist.
+        pseudonym_key: Secret of the site, 16 bytes or more; the same key gives the
+            same pseudonyms.
+        num_workers: Most processes that read images; few scans are read in this one.
+
+    Yields:
+        Progress, without any identifier or value of a patient.
+
+    Raises:
+        DataError: The table or the folder of images is not as agreed.
+        MachineError: The store cannot be written or a process died.
+        ValueError: The key is too short or `num_workers` is below 1.
+    """
+    if len(pseudonym_key) < _MIN_KEY_BYTES:
+        raise ValueError(f"pseudonym_key must have {_MIN_KEY_BYTES} bytes or more")
+    if num_workers < 1:
+        raise ValueError(f"num_workers must be 1 or more, got {num_workers}")
+    table = read_clinical_table(sources.clinical_table, contract, sources.mapping)
+    make_folder(store_folder, private=True)
+    make_folder(store_folder / SCANS_FOLDER, private=True)
+    plans, num_series = _plan(contract, sources, table)
+    yield SourcesRead(
+        num_patients=len(table.rows),
+        num_without_outcome=len(table.without_outcome),
+        num_series=num_series,
+        num_scans_planned=sum(len(plan.scans) for plan in plans),
+    )
+    for plan in plans:
+        for codes in plan.refused:
+            yield StudyRefused(row_number=plan.row.row_number, codes=codes)
+    jobs = _make_jobs(contract, plans, store_folder, pseudonym_key)
+    prepared = _Prepared(refused=Counter(count_codes(plans)))
+    results = zip(plans, jobs, _run_jobs(jobs, num_workers), strict=True)
+    for index, (plan, job, result) in enumerate(results, start=1):
+        for code in result.refused:
+            yield StudyRefused(row_number=plan.row.row_number, codes=(code,))
+        prepared.add(plan, job.pseudonym, result)
+        yield PatientPrepared(
+            index=index,
+            total=len(plans),
+            row_number=plan.row.row_number,
+            num_scans=len(result.scans),
+            num_reused=result.num_reused,
+        )
+    yield _finish(contract, store_folder, prepared)
+
+
+def make_pseudonym(pseudonym_key: bytes, patient_id: str) -> str:
+    """Return a patient's pseudonym: base32 of a keyed hash, cut to 160 bits.
+
+    Without the key it cannot be recomputed, not even by trying every identifier.
+    """
+    message = f"patient:{patient_id}".encode()
+    digest = hmac.digest(pseudonym_key, message, hashlib.sha256)
+    return base64.b32encode(digest).decode("ascii").lower()[:_KEY_LENGTH]
+
+
+def _plan(
+    contract: DataContract, sources: CohortSources, table: ClinicalTable
+) -> tuple[tuple[PatientPlan, ...], int]:
+    """Plan every patient's scans, in the order of the site's identifiers.
+
+    Patients without an outcome come after all others.
+    """
+    rows = [
+        *sorted(table.rows, key=lambda row: row.patient_id),
+        *sorted(table.without_outcome, key=lambda row: row.patient_id),
+    ]
+    if sources.images_folder is None or contract.imaging is None:
+        return tuple(PatientPlan(row=row, scans=(), refused=()) for row in rows), 0
+    index = index_folder(sources.images_folder)
+    imaged = {header.patient_id for series in index.ct_series for header in series}
+    if imaged and imaged.isdisjoint(row.patient_id for row in rows):
+        raise _nothing_usable(
+            f"none of the {len(imaged)} patients in the images is in the table",
+            "Compare the table's identifiers with PatientID: leading zeros are lost "
+            "when a spreadsheet takes an identifier for a number.",
+        )
+    gated = gate_index(index, contract.imaging)
+    drawn = segmentations_of(index, sources.nifti_labels)
+    plans = plan_scans(rows, gated, drawn, contract.imaging)
+    return plans, len(gated)
+
+
+def _make_jobs(
+    contract: DataContract,
+    plans: Sequence[PatientPlan],
+    store_folder: Path,
+    pseudonym_key: bytes,
+) -> list[ScanJob]:
+    return [
+        ScanJob(
+            store_folder=store_folder,
+            pseudonym=make_pseudonym(pseudonym_key, plan.row.patient_id),
+            scans=plan.scans,
+            imaging=contract.imaging,
+        )
+        for plan in plans
+    ]
+
+
+def _run_jobs(jobs: Sequence[ScanJob], num_workers: int) -> Iterator[JobResult]:
+    """Yield the results in the order of the jobs."""
+    num_scans = sum(len(job.scans) for job in jobs)
+    num_workers = min(num_workers, num_scans // _SCANS_WORTH_A_PROCESS)
+    if num_workers < 2:
+        yield from map(run_job, jobs)
+        return
+    # A forked copy of a process with threads (torch, SimpleITK) may hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(num_workers, mp_context=context) as pool:
+        try:
+            yield from pool.map(run_job, jobs)
+        except BrokenProcessPool as error:
+            raise MachineError(
+                "machine.process_died",
+                "A process that prepared images ended unexpectedly.",
+                remedy="Repeat the command, with fewer workers if memory is short; "
+                "finished scans are kept.",
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass(kw_only=True)
+class _Prepared:
+    """What is done so far: both parts of the manifest, in the order of the plans."""
+
+    refused: Counter[str]
+    patients: list[PatientRecord] = field(default_factory=list)
+    without_outcome: list[InputsRecord] = field(default_factory=list)
+
+    def add(self, plan: PatientPlan, pseudonym: str, result: JobResult) -> None:
+        row = plan.row
+        self.refused.update(result.refused)
+        inputs = InputsRecord(
+            pseudonym=pseudonym,
+            clinical=tuple(row.clinical.tolist()),
+            clinical_mask=tuple(row.clinical_mask.tolist()),
+            scans=result.scans,
+        )
+        if not isinstance(row, RowWithOutcome):
+            self.without_outcome.append(inputs)
+            return
+        self.patients.append(
+            PatientRecord(
+                **dict(inputs),
+                time_months=row.time_months,
+                event=row.event,
+                fong_score=row.fong_score,
+            )
+        )
+
+
+def _finish(
+    contract: DataContract, store_folder: Path, prepared: _Prepared
+) -> CohortFinished:
+    """Write the manifest, then remove the scans that no patient has any more."""
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        contract_name=contract.name,
+        contract_sha256=contract.sha256(),
+        num_without_outcome=len(prepared.without_outcome),
+        refused=dict(sorted(prepared.refused.items())),
+        patients=tuple(prepared.patients),
+        without_outcome=tuple(prepared.without_outcome),
+    )
+    path = store_folder / MANIFEST
+    content = manifest.model_dump_json(indent=1).encode()
+    write_atomically(path, content, mode=PRIVATE_MODE)
+    patients = manifest.patients
+    scans = _scans_of(patients)
+    others = _scans_of(manifest.without_outcome)
+    kept = {store_folder / scan.file for scan in (*scans, *others)}
+    for file in (store_folder / SCANS_FOLDER).glob("*/*.safetensors"):
+        if file not in kept:
+            file.unlink()
+            if not any(file.parent.iterdir()):
+                file.parent.rmdir()
+    return CohortFinished(
+        manifest=path,
+        num_patients=len(patients),
+        num_events=sum(patient.event for patient in patients),
+        num_with_scans=sum(bool(patient.scans) for patient in patients),
+        num_scans=len(scans),
+        num_without_outcome=len(manifest.without_outcome),
+        num_scans_without_outcome=len(others),
+        num_scans_assumed=sum(scan.time_assumed for scan in (*scans, *others)),
+        refused=manifest.refused,
+    )
+
+
+def _scans_of(records: Sequence[InputsRecord]) -> list[ScanRecord]:
+    return [scan for record in records for scan in record.scans]
+
+
+def _nothing_usable(reason: str, remedy: str) -> DataError:
+    return DataError(
+        "data.nothing_usable", f"Nothing can be prepared: {reason}.", remedy=remedy
+    )

@@ -1,0 +1,1 @@
+"""A look at any folder, without a contract and without a set-up."""

@@ -1,0 +1,113 @@
+"""What a look at a folder finds, as values; their names are those of `--json`."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from acfnet_core.cohort.images.refusals import GATE_CODES
+
+Verdict = Literal["accepted", "repairable", "refused"]
+SegmentationFormat = Literal["DICOM SEG", "RTSTRUCT", "NIfTI"]
+
+REPAIRS = {
+    "EMPTY_UID": "new UIDs can be made up",
+    "GANTRY_TILT": "an even tilt can be resampled away",
+    "MISSING_SLICES": "lost slices can be interpolated from their neighbours",
+    "NO_PATIENT_ID": "whoever knows the scan can name the patient",
+}
+"""Code of a fault that can be mended -> how. Nothing is mended in this version."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesFinding:
+    """One CT series.
+
+    Attributes:
+        series: A label of this list alone, `CT-1`.
+        patient: Likewise, `P-1`; None if the series has no patient or several.
+        folder: Where its first file lies, relative to the folder that was looked at.
+        files: Files, copies among them.
+        shape: Slices, rows, columns; None where slices differ in size.
+        spacing_mm: Along the same axes; None where there is not one. Of a series with
+            missing slices, that of the others.
+        transfer_syntax: Names, more than one where files differ.
+        segmentations: DICOM SEG and RTSTRUCT files that name this series.
+        codes: The gate's; see `refusals.GATE_CODES`.
+    """
+
+    series: str
+    patient: str | None
+    folder: str
+    modality: str
+    files: int
+    shape: tuple[int, int, int] | None
+    spacing_mm: tuple[float, float, float] | None
+    transfer_syntax: tuple[str, ...]
+    segmentations: int
+    verdict: Verdict
+    codes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationFinding:
+    """One file with segments.
+
+    Attributes:
+        file: Relative to the folder that was looked at.
+        is_read: Whether `data prepare` reads such a file: a NIfTI mask by its name
+            alone, see `dicom_index.is_nifti_mask`.
+        series: The label of the CT series that it names, if that is in the folder.
+        segments: Labels; of a NIfTI mask, the values.
+        voxels: Of each segment, in the same order; None for an RTSTRUCT, whose contours
+            have voxels on a CT alone.
+    """
+
+    file: str
+    format: SegmentationFormat
+    is_read: bool
+    series: str | None
+    segments: tuple[str, ...]
+    voxels: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableFinding:
+    """One table, of a workbook the first sheet; `rows` are those below the header."""
+
+    file: str
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DamagedFile:
+    """A file or folder that could not be read, and why, without its contents."""
+
+    file: str
+    problem: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderInspection:
+    """All that was found under a folder.
+
+    Attributes:
+        patients: Distinct patients in the DICOM files.
+        other: Kind -> files and links that are none of the above.
+    """
+
+    patients: int
+    series: tuple[SeriesFinding, ...]
+    segmentations: tuple[SegmentationFinding, ...]
+    tables: tuple[TableFinding, ...]
+    damaged: tuple[DamagedFile, ...]
+    other: dict[str, int]
+
+    @property
+    def meanings(self) -> dict[str, str]:
+        """What every code of these series means."""
+        found = {code for series in self.series for code in series.codes}
+        return {code: GATE_CODES[code] for code in sorted(found)}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values for `--json`."""
+        return {**asdict(self), "meanings": self.meanings}

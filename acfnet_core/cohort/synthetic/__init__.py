@@ -1,0 +1,1 @@
+"""Made-up hospitals, written as the files that a real one holds."""

@@ -1,0 +1,1 @@
+"""The clinical table: its cells, its columns, its faults."""
