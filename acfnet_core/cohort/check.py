@@ -13,6 +13,7 @@ from acfnet_core.cohort.contract import DataContract, ImagingExpectations
 from acfnet_core.cohort.images.dicom_gate import gate_index
 from acfnet_core.cohort.images.dicom_index import index_folder
 from acfnet_core.cohort.images.refusals import REASONS
+from acfnet_core.cohort.images.repairs import mend_index
 from acfnet_core.cohort.masks.segmentation import (
     CHOICE_RULE,
     channel_of,
@@ -67,6 +68,7 @@ class ImageCheck(_Part):
 
     Attributes:
         series_codes: Code -> series that have it; a series may have several.
+        repaired_codes: Code -> accepted series in which it was mended.
         study_codes: Code -> studies of patients in the table that give no scan.
         num_patients_not_in_table: Patients with CT whom the table does not have.
         num_scans_assumed: Scans whose time is assumed for want of a resection date.
@@ -81,6 +83,7 @@ class ImageCheck(_Part):
     num_series: int
     num_series_accepted: int
     series_codes: dict[str, int]
+    repaired_codes: dict[str, int]
     num_segmentations: int
     segmentations_by_kind: dict[str, int]
     segmentation_rule: str
@@ -133,7 +136,9 @@ def check_cohort(contract: DataContract, sources: CohortSources) -> CheckReport:
     if sources.images_folder is not None and contract.imaging is not None:
         everyone = (*table.rows, *table.without_outcome)
         images = _check_images(sources, contract.imaging, everyone)
-    codes = {**images.series_codes, **images.study_codes} if images else {}
+    codes: set[str] = set()
+    if images is not None:
+        codes.update(images.series_codes, images.repaired_codes, images.study_codes)
     return CheckReport(
         contract=f"{contract.name} version {contract.version}",
         contract_sha256=contract.sha256(),
@@ -172,8 +177,10 @@ def _check_images(
 ) -> ImageCheck:
     if sources.images_folder is None:
         raise ValueError("there is no folder of images to check")
-    index = index_folder(sources.images_folder)
-    gated = gate_index(index, imaging)
+    index = mend_index(
+        index_folder(sources.images_folder), sources.images_folder, sources.repairs
+    )
+    gated = gate_index(index, imaging, sources.repairs)
     drawn = segmentations_of(index, sources.nifti_labels)
     plans: tuple[PatientPlan, ...] = plan_scans(rows, gated, drawn, imaging)
     imaged = {header.patient_id for series in index.ct_series for header in series}
@@ -183,6 +190,7 @@ def _check_images(
         num_series=len(gated),
         num_series_accepted=sum(series.is_accepted for series in gated),
         series_codes=_count(code for series in gated for code in series.codes),
+        repaired_codes=_count(code for series in gated for code in series.repaired),
         num_segmentations=len(drawn),
         segmentations_by_kind=_count(map(kind_of, drawn)),
         segmentation_rule=CHOICE_RULE,

@@ -61,6 +61,11 @@ class Console:
             self.say(
                 f"No map of year {years}: nobody was followed this long in training."
             )
+        if written.mended:
+            self.say(
+                f"No maps as DICOM: the scan was mended ({', '.join(written.mended)}), "
+                "so its voxels are not those of the files."
+            )
         self.say(record.caution)
         names = dict.fromkeys(file.parts[0] for file in written.files)
         ours = [name for name in names if name not in written.identifying]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from acf_client.enrolment import require_enrolment
 from acf_client.site import Site
 from acfnet_core.cohort.contract import DataContract, load_contract
+from acfnet_core.cohort.images.repairs import Repairs
 from acfnet_core.cohort.prepared.preparation import prepare_cohort
 from acfnet_core.cohort.prepared.preparation_events import (
     CohortFinished,
@@ -32,6 +33,7 @@ def data_sources(site: Site) -> CohortSources:
         images_folder=site.images,
         mapping=TableMapping(column_names=site.config.data.columns),
         nifti_labels=site.nifti_labels,
+        repairs=Repairs(**site.config.data.repairs.model_dump()),
     )
 
 

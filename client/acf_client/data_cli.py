@@ -21,6 +21,9 @@ console = DataConsole()
 @data_app.command("inspect")
 def data_inspect(
     folder: Annotated[Path, typer.Argument(help="Any folder; no set-up is needed.")],
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Show what every repair would give.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """List the CT series, segmentations and tables of any folder; write nothing.
@@ -29,7 +32,7 @@ def data_inspect(
     """
     from acfnet_core.cohort.quick_look.inspection import inspect_folder
 
-    inspection = inspect_folder(folder)
+    inspection = inspect_folder(folder, is_repaired=repair)
     if as_json:
         console.write_json(inspection.as_json())
     console.show_inspection(inspection)

@@ -54,8 +54,8 @@ class DataConsole(Console):
             kinds = (f"{k.replace('_', ' ')} {n}" for k, n in found.other.items())
             self.say(f"Other: {', '.join(kinds)}")
         self.say(
-            "Verdicts are by headers, without a contract's bounds. Nothing is repaired "
-            "in this version: `data prepare` uses accepted series alone."
+            "Verdicts are by headers, without a contract's bounds. `data prepare` uses "
+            "accepted series, and mends what site.toml allows under [data.repairs]."
         )
 
     def show_check(self, report: "CheckReport") -> None:
@@ -84,6 +84,7 @@ class DataConsole(Console):
             f"scans of {images.num_patients_with_scans} patients can be used"
         )
         self._show_segmentations(images)
+        self._show_repairs(images.repaired_codes)
         self._show_codes({**images.series_codes, **images.study_codes}, report.meanings)
 
     def show_preparation(self, events: Iterable[PreparationEvent]) -> CohortFinished:
@@ -133,6 +134,7 @@ class DataConsole(Console):
                 "from: the last of each patient was put at 0, the others keep their "
                 "distance to it"
             )
+        self._show_repairs(event.repaired)
         for code, count in event.refused.items():
             self.say(f"  not used: {count} x {code}")
 
@@ -178,9 +180,16 @@ class DataConsole(Console):
             f"{series.segmentations}"
         )
         self.say(_printable(f"  {syntax}; in {series.folder}"))
+        for code in series.repaired:
+            self.say(f"  mended {code}: {meanings[code]}; {REPAIRS[code]}")
         for code in series.codes:
-            mending = REPAIRS[code] if series.verdict == "repairable" else ""
-            self.say(f"  {code}: {'; '.join(filter(None, (meanings[code], mending)))}")
+            is_mendable = series.verdict == "repairable" and code in REPAIRS
+            mending = f"; to mend: {REPAIRS[code]}" if is_mendable else ""
+            self.say(f"  {code}: {meanings[code]}{mending}")
+
+    def _show_repairs(self, repaired: dict[str, int]) -> None:
+        for code, count in repaired.items():
+            self.say(f"  mended: {count} x {code}, {REPAIRS[code]}")
 
     def _show_codes(self, codes: dict[str, int], meanings: dict[str, str]) -> None:
         if not codes:

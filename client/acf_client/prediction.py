@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from acf_client.data import read_contract
+from acf_client.data import data_sources, read_contract
 from acf_client.prediction_maps import (
     OVERLAYS,
     PARAMETRIC_MAPS,
@@ -33,6 +33,7 @@ from acfnet_core.cohort.prepared.store import (
     PreparedPatient,
     open_store,
 )
+from acfnet_core.cohort.sources import CohortSources
 from acfnet_core.errors import ConfigError, DataError, MachineError
 from acfnet_core.federation.release import ReleaseDescription, load_release
 from acfnet_core.files import (
@@ -65,12 +66,15 @@ class WrittenPrediction:
         files: What was written, as paths within `folder`.
         years_left_out: Years whose maps were not written: training had nobody under
             observation so long.
+        mended: What was mended in the scan: there are no maps as DICOM then, since
+            their voxels would be those of no file.
     """
 
     record: PredictionRecord
     folder: Path
     files: tuple[Path, ...]
     years_left_out: tuple[int, ...]
+    mended: tuple[str, ...] = ()
 
     @property
     def identifying(self) -> tuple[str, ...]:
@@ -130,6 +134,7 @@ def predict_at_site(
         endpoint=contract.endpoint.name,
         has_outcome=isinstance(patient, PreparedPatient),
     )
+    mended: tuple[str, ...] = ()
     folder = out or site.predictions_folder / pseudonym
     if out is None:
         make_folder(site.predictions_folder, private=True)
@@ -138,22 +143,26 @@ def predict_at_site(
         _write_numbers(draft, record)
         if prediction.has_image and num_supported:
             on_scan = open_maps(
-                _images_of(site),
+                _sources_of(site),
                 patient_id,
                 cohort,
                 patient,
                 prediction,
                 num_supported,
-                nifti_labels=site.nifti_labels,
             )
+            mended = on_scan.found.series.repaired
             write_picture(draft, on_scan, record)
-            if with_dicom:
+            if with_dicom and not mended:
                 write_dicom(draft, on_scan)
         files = _make_private(draft)
     _note(site, record, files)
     left_out = record.years[num_supported:] if prediction.has_image else ()
     return WrittenPrediction(
-        record=record, folder=folder, files=files, years_left_out=tuple(left_out)
+        record=record,
+        folder=folder,
+        files=files,
+        years_left_out=tuple(left_out),
+        mended=mended,
     )
 
 
@@ -207,8 +216,9 @@ def _find(
     )
 
 
-def _images_of(site: Site) -> Path:
-    if site.images is None:
+def _sources_of(site: Site) -> CohortSources:
+    sources = data_sources(site)
+    if sources.images_folder is None:
         raise DataError(
             "data.path_not_found",
             "site.toml names no folder of images, but the patient was prepared with "
@@ -216,7 +226,7 @@ def _images_of(site: Site) -> Path:
             remedy="Set data.images in site.toml, or run `acf-client data prepare` to "
             "go on without images.",
         )
-    return site.images
+    return sources
 
 
 def _write_numbers(folder: Path, record: PredictionRecord) -> None:

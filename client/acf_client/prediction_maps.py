@@ -15,7 +15,6 @@ from acfnet_core.cohort.contract import ImagingExpectations
 from acfnet_core.cohort.maps.map_dicom import write_parametric_map
 from acfnet_core.cohort.maps.map_geometry import lay_on_series
 from acfnet_core.cohort.maps.map_overlay import scale_of, write_overlay
-from acfnet_core.cohort.masks.nifti_mask import NiftiLabels
 from acfnet_core.cohort.prepared.scan_source import (
     FoundScan,
     OpenedScan,
@@ -24,6 +23,7 @@ from acfnet_core.cohort.prepared.scan_source import (
     read_source_headers,
 )
 from acfnet_core.cohort.prepared.store import PreparedCohort, PreparedInputs
+from acfnet_core.cohort.sources import CohortSources
 from acfnet_core.files import PRIVATE_MODE, write_atomically
 from acfnet_core.pictures.axial_view import view_axially
 from acfnet_core.pictures.risk_map_panels import choose_slices
@@ -66,36 +66,38 @@ class MapsOnScan:
 
 
 def open_maps(
-    images_folder: Path,
+    sources: CohortSources,
     patient_id: str,
     cohort: PreparedCohort,
     patient: PreparedInputs,
     prediction: PatientPrediction,
     num_supported: int,
-    *,
-    nifti_labels: NiftiLabels,
 ) -> MapsOnScan:
     """Open the latest scan that the model read, to lay the maps on it.
 
     Args:
-        images_folder: The site's DICOM files.
+        sources: Where the site's images lie.
         patient_id: As DICOM has it; it is used to find the files and for nothing else.
         cohort: The store that the patient is of.
         patient: Whose last scan is taken.
         prediction: Of this patient.
         num_supported: How many of the maps, from the first, are shown.
-        nifti_labels: What the values in the site's NIfTI masks mean.
 
     Raises:
         DataError: The scan's files are gone, were changed or cannot be read.
-        ValueError: The cohort's contract has no images.
+        ValueError: The cohort's contract, or the site, has no images.
     """
     imaging = cohort.contract.imaging
-    if imaging is None:
+    if imaging is None or sources.images_folder is None:
         raise ValueError("a patient with scans has a contract with imaging")
     record = patient.scans[-1]
     found = find_scan(
-        images_folder, patient_id, record, imaging, nifti_labels=nifti_labels
+        sources.images_folder,
+        patient_id,
+        record,
+        imaging,
+        nifti_labels=sources.nifti_labels,
+        repairs=sources.repairs,
     )
     return MapsOnScan(
         found=found,

@@ -16,6 +16,22 @@ _SegmentName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 _Heading = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
+class RepairsConfig(BaseModel):
+    """Which faults of a CT series are mended rather than refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    gantry_tilt: bool = False
+    """Slices that are evenly shifted sideways are read where they lie."""
+    missing_slices: bool = False
+    """A lost slice between two that are there is interpolated."""
+    empty_uids: bool = False
+    """Files that lack UIDs get made-up ones."""
+    patient_from_folder: bool = False
+    """Files without a patient identifier belong to the patient after whom the topmost
+    folder below the images is named."""
+
+
 class DataConfig(BaseModel):
     """Where the site's data lies; section [data]."""
 
@@ -33,6 +49,7 @@ class DataConfig(BaseModel):
         default_factory=dict
     )
     """Value in NIfTI masks -> the segment it stands for, or several."""
+    repairs: RepairsConfig = RepairsConfig()
 
     @model_validator(mode="after")
     def _names_are_given_once(self) -> Self:
@@ -134,6 +151,17 @@ clinical_table = {_quote(str(data.clinical_table))}
 # 2 = ["Liver", "Tumor"]
 {labels}
 
+[data.repairs]
+# A series with one of these faults is refused, unless you set its line to true.
+# Slices evenly shifted sideways: read them where they lie.
+gantry_tilt = {_truth(data.repairs.gantry_tilt)}
+# A lost slice between two that are there: interpolate it.
+missing_slices = {_truth(data.repairs.missing_slices)}
+# Files without UIDs: make them up from the files' places.
+empty_uids = {_truth(data.repairs.empty_uids)}
+# Files without a patient identifier: take the name of the topmost folder.
+patient_from_folder = {_truth(data.repairs.patient_from_folder)}
+
 [compute]
 # auto, cpu, cuda, cuda:1 or mps
 device = {_quote(config.compute.device)}
@@ -143,6 +171,10 @@ device = {_quote(config.compute.device)}
 
 # More settings, such as several GPUs or less memory, are in docs/training.md.
 """
+
+
+def _truth(value: bool) -> str:
+    return "true" if value else "false"
 
 
 def _quote(value: str | tuple[str, ...]) -> str:

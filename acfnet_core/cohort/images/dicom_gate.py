@@ -1,9 +1,9 @@
 """The gate: which CT series may be read, decided from headers, with a code for each no.
 
 A series passes when its voxels lie on a straight, even grid that every slice agrees
-on, and nothing hints that pixels were changed. It is never repaired here. Two opinions
-are asked about its geometry: ours, slice by slice in millimetres, and highdicom's; one
-no is enough.
+on, and nothing hints that pixels were changed. A fault that the site lets be mended
+(`repairs`) is told and does not refuse. Two opinions are asked about the geometry:
+ours, slice by slice in millimetres, and highdicom's; one no is enough.
 """
 
 import hashlib
@@ -11,25 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from highdicom.spatial import get_volume_positions
-from jaxtyping import Float
 from pydicom.uid import UID
 
 from acfnet_core.cohort.contract import ImagingExpectations
 from acfnet_core.cohort.images.dicom_index import (
-    READ_ERRORS,
     DicomIndex,
     InstanceHeader,
-    quiet_dicom,
 )
 from acfnet_core.cohort.images.refusals import NOTES
+from acfnet_core.cohort.images.repairs import NO_REPAIRS, Repairs
+from acfnet_core.cohort.images.slice_stack import judge_stack, normal_of
 
 _CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 _ENHANCED_CT_STORAGE = "1.2.840.10008.5.1.4.1.1.2.1"
-_TOLERANCE_MM = 0.1
-_SAME_PLACE_MM = 0.01
 _ORIENTATION_TOLERANCE = 1e-4
-_FEWEST_SLICES = 2
 _MAX_SIDE = 4096
 _MAX_VOXELS = 2**30
 _UNCOMPRESSED = (
@@ -54,13 +49,20 @@ class GatedSeries:
     Attributes:
         headers: One for each slice, from the feet to the head (along the normal of the
             slices) where the geometry is known; each instance once.
-        codes: What was found; see `refusals.GATE_CODES`.
-        spacing_mm: Between slices, rows and columns; None if refused.
+        codes: What was found and not mended; see `refusals.GATE_CODES`.
+        spacing_mm: Between the planes of the slices, rows and columns; None if refused.
+        repaired: Codes of what was found and mended.
+        slots: Of each header, its place in the stack, from 0; a number that is left out
+            is a slice that was lost. Empty if refused.
+        slice_step_mm: From one slice's first voxel to the next one's, (x, y, z).
     """
 
     headers: tuple[InstanceHeader, ...]
     codes: tuple[str, ...]
     spacing_mm: tuple[float, float, float] | None
+    repaired: tuple[str, ...] = ()
+    slots: tuple[int, ...] = ()
+    slice_step_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     @property
     def is_accepted(self) -> bool:
@@ -69,11 +71,13 @@ class GatedSeries:
 
 
 def gate_index(
-    index: DicomIndex, imaging: ImagingExpectations
+    index: DicomIndex, imaging: ImagingExpectations, repairs: Repairs = NO_REPAIRS
 ) -> tuple[GatedSeries, ...]:
-    """Judge every CT series of an index."""
+    """Judge every CT series of an index, whose headers are mended already."""
     return tuple(
-        gate_series(series, imaging, broken_folders=index.broken_folders)
+        gate_series(
+            series, imaging, broken_folders=index.broken_folders, repairs=repairs
+        )
         for series in index.ct_series
     )
 
@@ -83,6 +87,7 @@ def gate_series(
     imaging: ImagingExpectations | None,
     *,
     broken_folders: frozenset[object] = frozenset(),
+    repairs: Repairs = NO_REPAIRS,
 ) -> GatedSeries:
     """Judge one CT series from its headers.
 
@@ -91,30 +96,30 @@ def gate_series(
         imaging: The contract's bounds; None judges the series by itself, and two slices
             at any distance are then enough.
         broken_folders: See `DicomIndex`.
+        repairs: Which faults of the stack are mended; what headers lack is made up
+            before, by `repairs.mend_headers`.
     """
     unique, codes = _without_copies(headers)
     if any(header.path.parent in broken_folders for header in unique):
         codes.append("BROKEN_NEIGHBOUR")
     codes += [code for code, found in _findings(unique) if found]
-    geometry_codes: list[str] = []
-    spacing_mm = None
+    repaired = sorted({code for header in unique for code in header.mended})
+    stack = None
     if _can_place(unique, codes):
         unique = sorted(unique, key=_height_of)
-        geometry_codes, spacing_mm = _judge_geometry(unique, imaging)
-    codes += geometry_codes
-    refused = not NOTES.issuperset(codes)
+        stack = judge_stack(unique, imaging, repairs)
+        codes += stack.codes
+        repaired += stack.repaired
+    if stack is None or not NOTES.issuperset(codes):
+        return GatedSeries(headers=tuple(unique), codes=tuple(codes), spacing_mm=None)
     return GatedSeries(
         headers=tuple(unique),
         codes=tuple(codes),
-        spacing_mm=None if refused else spacing_mm,
+        spacing_mm=stack.spacing_mm,
+        repaired=tuple(repaired),
+        slots=stack.slots,
+        slice_step_mm=stack.step_mm,
     )
-
-
-def normal_of(header: InstanceHeader) -> Float[np.ndarray, "3"]:
-    """Return the direction in which slices are stacked: row axis x column axis."""
-    if header.orientation is None:
-        raise ValueError("the header has no orientation")
-    return np.cross(header.orientation[:3], header.orientation[3:])
 
 
 def _without_copies(
@@ -262,56 +267,3 @@ def _height_of(header: InstanceHeader) -> float:
     if header.position is None:
         raise ValueError("the header has no position")
     return float(normal_of(header) @ np.array(header.position))
-
-
-def _judge_geometry(
-    headers: list[InstanceHeader], imaging: ImagingExpectations | None
-) -> tuple[list[str], tuple[float, float, float] | None]:
-    """Judge slices that are sorted along their common normal."""
-    if len(headers) < (imaging.min_slices if imaging else _FEWEST_SLICES):
-        return ["TOO_FEW_SLICES"], None
-    positions = np.array([header.position for header in headers])
-    normal = normal_of(headers[0])
-    heights = positions @ normal
-    gaps = np.diff(heights)
-    if gaps.min() < _SAME_PLACE_MM:
-        return ["DUPLICATE_POSITIONS"], None
-    codes = _judge_gaps(gaps)
-    sideways = positions - positions[0] - np.outer(heights - heights[0], normal)
-    if np.linalg.norm(sideways, axis=1).max() > _TOLERANCE_MM:
-        codes.append("GANTRY_TILT")
-    spacing = float(gaps.mean())
-    if not codes and not _highdicom_agrees(headers, spacing):
-        codes.append("NON_UNIFORM_SPACING")
-    if not codes and imaging and spacing > imaging.max_slice_spacing_mm:
-        codes.append("THICK_SLICES")
-    pixel_spacing = headers[0].pixel_spacing
-    if codes or pixel_spacing is None:
-        return codes, None
-    return [], (spacing, pixel_spacing[0], pixel_spacing[1])
-
-
-def _judge_gaps(gaps: Float[np.ndarray, " gap"]) -> list[str]:
-    even = np.arange(gaps.size + 1) * gaps.mean()
-    actual = np.concatenate([[0.0], np.cumsum(gaps)])
-    if np.abs(actual - even).max() <= _TOLERANCE_MM:
-        return []
-    steps = gaps / gaps.min()
-    are_multiples = np.abs(gaps - np.rint(steps) * gaps.min()).max() <= _TOLERANCE_MM
-    num_wide = np.count_nonzero(np.rint(steps) > 1)
-    # A few doubled gaps are lost slices; many are a change of protocol.
-    if are_multiples and num_wide * 4 <= gaps.size:
-        return ["MISSING_SLICES"]
-    return ["NON_UNIFORM_SPACING"]
-
-
-def _highdicom_agrees(headers: list[InstanceHeader], spacing: float) -> bool:
-    with quiet_dicom():
-        try:
-            theirs, _ = get_volume_positions(
-                image_positions=[header.position for header in headers],
-                image_orientation=headers[0].orientation,
-            )
-        except READ_ERRORS:
-            return False
-    return theirs is not None and bool(abs(theirs - spacing) <= 0.01 * spacing)

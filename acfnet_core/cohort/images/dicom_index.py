@@ -88,6 +88,7 @@ class InstanceHeader:
         frame_of_reference_uid: Of an RTSTRUCT, that of its structures.
         referenced_series: Of a segmentation, the series it says it was drawn on.
         segment_labels: Of a segmentation; of an RTSTRUCT, its structures' names.
+        mended: Codes of what the file lacks and `repairs.mend_headers` made up.
     """
 
     path: Path = field(repr=False)
@@ -117,6 +118,7 @@ class InstanceHeader:
     has_rescale: bool
     referenced_series: tuple[str, ...] = field(default=(), repr=False)
     segment_labels: tuple[str, ...] = field(default=(), repr=False)
+    mended: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

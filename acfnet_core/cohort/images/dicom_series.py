@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float
 from pydicom import dcmread
 
-from acfnet_core.cohort.images.dicom_gate import GatedSeries, normal_of
+from acfnet_core.cohort.images.dicom_gate import GatedSeries
 from acfnet_core.cohort.images.dicom_index import READ_ERRORS, quiet_dicom
 from acfnet_core.cohort.images.refusals import NOTES, ScanRefusedError
 from acfnet_core.cohort.images.volume import SeriesVolume
@@ -12,6 +12,8 @@ from acfnet_core.cohort.images.volume import SeriesVolume
 
 def read_dicom_series(series: GatedSeries) -> SeriesVolume:
     """Read the pixels of a series that the gate accepted.
+
+    A lost slice that may be mended is the mean of its two neighbours, in whole HU.
 
     Raises:
         ScanRefusedError: The gate refused it, or its pixels cannot be decoded.
@@ -21,17 +23,21 @@ def read_dicom_series(series: GatedSeries) -> SeriesVolume:
         refusing = [code for code in series.codes if code not in NOTES]
         raise ScanRefusedError(refusing[0])
     first = series.headers[0]
-    shape = (len(series.headers), first.num_rows, first.num_columns)
+    shape = (series.slots[-1] + 1, first.num_rows, first.num_columns)
     hu = np.empty(shape, np.float32)
     with quiet_dicom():
-        for index in range(len(series.headers)):
-            _read_slice(series, index, into=hu[index])
+        for index, slot in enumerate(series.slots):
+            _read_slice(series, index, into=hu[slot])
+    lost = tuple(sorted(set(range(shape[0])) - set(series.slots)))
+    for slot in lost:
+        np.rint((hu[slot - 1] + hu[slot + 1]) / 2, out=hu[slot])
     return SeriesVolume(
         hu=_as_integers(hu),
         affine=_affine_of(series, spacing_mm),
         spacing_mm=spacing_mm,
         frame_of_reference_uid=first.frame_of_reference_uid,
         study_date=first.study_date,
+        lost_slices=lost,
     )
 
 
@@ -41,7 +47,8 @@ def _read_slice(
     header = series.headers[index]
     try:
         dataset = dcmread(header.path)
-        if str(dataset.SOPInstanceUID).strip() != header.sop_instance_uid:
+        uid = str(dataset.get("SOPInstanceUID", "") or "").strip()
+        if (uid or header.sop_instance_uid) != header.sop_instance_uid:
             raise ValueError("the file changed since it was indexed")
         stored = dataset.pixel_array
         slope, intercept = float(dataset.RescaleSlope), float(dataset.RescaleIntercept)
@@ -73,7 +80,7 @@ def _affine_of(
     affine = np.eye(4)
     # DICOM's first direction is that in which the column index grows, and the other way
     # round; its first pixel spacing is the distance between rows.
-    affine[:3, 0] = normal_of(first) * spacing_mm[0]
+    affine[:3, 0] = series.slice_step_mm
     affine[:3, 1] = np.array(first.orientation[3:]) * spacing_mm[1]
     affine[:3, 2] = np.array(first.orientation[:3]) * spacing_mm[2]
     affine[:3, 3] = first.position

@@ -38,9 +38,12 @@ class SeriesVolume:
 
     Attributes:
         hu: Axes (slice, row, column); int16 where no value needs a fraction.
-        affine: From (slice, row, column) to patient space in mm.
-        spacing_mm: Between voxel centres, along (slice, row, column).
+        affine: From (slice, row, column) to patient space in mm; sheared where a tilted
+            gantry was mended.
+        spacing_mm: Between the planes of the slices, and between voxel centres along
+            (row, column).
         study_date: As DICOM has it, YYYYMMDD.
+        lost_slices: Slices that are no reading but the mean of their neighbours.
     """
 
     hu: Shaped[np.ndarray, "slice row column"]
@@ -48,6 +51,14 @@ class SeriesVolume:
     spacing_mm: tuple[float, float, float]
     frame_of_reference_uid: str
     study_date: str
+    lost_slices: tuple[int, ...] = ()
+
+    @property
+    def is_sheared(self) -> bool:
+        """Whether slices are shifted sideways against each other."""
+        step = self.affine[:3, 0]
+        in_plane = self.affine[:3, 1:3] / np.array(self.spacing_mm[1:])
+        return bool(np.abs(step @ in_plane).max() * (self.hu.shape[0] - 1) > 1e-3)
 
 
 @dataclass(frozen=True, kw_only=True)

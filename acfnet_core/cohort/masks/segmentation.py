@@ -22,6 +22,7 @@ from acfnet_core.cohort.images.dicom_index import (
 )
 from acfnet_core.cohort.images.refusals import ScanRefusedError
 from acfnet_core.cohort.images.volume import SeriesVolume
+from acfnet_core.cohort.masks.lost_slices import fill_lost_slices
 from acfnet_core.cohort.masks.nifti_mask import (
     NiftiLabels,
     NiftiMask,
@@ -29,6 +30,7 @@ from acfnet_core.cohort.masks.nifti_mask import (
     read_nifti_mask,
 )
 from acfnet_core.cohort.masks.rtstruct import read_structures
+from acfnet_core.cohort.masks.tilted_seg import TiltedFrames
 
 SegmentationFile = InstanceHeader | NiftiMask
 SegmentationKind = Literal["DICOM SEG", "RTSTRUCT", "NIfTI"]
@@ -154,6 +156,7 @@ def read_segmentation(
         masks = _join(structures, imaging)
     else:
         masks = _read_dicom_seg(segmentation, series, imaging)
+    masks = {name: fill_lost_slices(m, series) for name, m in masks.items()}
     liver = masks.get("liver")
     if liver is None or not liver.any():
         raise ScanRefusedError("SEG_NO_LIVER")
@@ -203,6 +206,8 @@ def _refuse_gaps(liver: Bool[np.ndarray, "slice row column"]) -> None:
 def _read_dicom_seg(
     header: InstanceHeader, series: SeriesVolume, imaging: ImagingExpectations
 ) -> Masks:
+    if series.is_sheared:
+        return _read_tilted_seg(header, series, imaging)
     geometry = highdicom.VolumeGeometry(
         affine=series.affine,
         spatial_shape=series.hu.shape,
@@ -220,11 +225,38 @@ def _read_dicom_seg(
             raise ScanRefusedError("SEG_UNREADABLE") from None
 
 
+def _read_tilted_seg(
+    header: InstanceHeader, series: SeriesVolume, imaging: ImagingExpectations
+) -> Masks:
+    """Read a segmentation frame by frame: a volume of highdicom's has right angles."""
+    with quiet_dicom():
+        try:
+            file = highdicom.seg.segread(header.path)
+            frames = TiltedFrames.place(file, series)
+            return _join(
+                (
+                    (label, frames.read(number))
+                    for number, label in _labels_of(file)
+                    if channel_of(label, imaging) is not None
+                ),
+                imaging,
+            )
+        except ScanRefusedError:
+            raise
+        except READ_ERRORS:
+            # The error's text may hold values of the header: it must not be chained.
+            raise ScanRefusedError("SEG_UNREADABLE") from None
+
+
+def _labels_of(file: Any) -> Iterator[tuple[int, str]]:
+    for number in file.segment_numbers:
+        yield number, str(file.get_segment_description(number).segment_label)
+
+
 def _segments_of(
     file: Any, geometry: Any, imaging: ImagingExpectations
 ) -> Iterator[tuple[str, Bool[np.ndarray, "slice row column"]]]:
-    for number in file.segment_numbers:
-        label = str(file.get_segment_description(number).segment_label)
+    for number, label in _labels_of(file):
         if channel_of(label, imaging) is not None:
             yield label, _read_segment(file, number, geometry)
 

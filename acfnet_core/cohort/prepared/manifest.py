@@ -28,6 +28,7 @@ class ScanRecord(_Record):
         time_assumed: The resection's date was not known: the patient's last scan was
             put at 0, and the others keep their distance to it.
         channel_mask: Which channels the scan has, in the order of `CHANNELS`.
+        repairs: Codes of what was mended in its series.
     """
 
     file: Annotated[str, Field(pattern=r"^scans/[a-z2-7]+/[0-9a-f]+\.safetensors$")]
@@ -35,6 +36,7 @@ class ScanRecord(_Record):
     time_months: float
     time_assumed: bool
     channel_mask: tuple[bool, ...]
+    repairs: tuple[str, ...] = ()
 
 
 class InputsRecord(_Record):

@@ -20,6 +20,7 @@ from pathlib import Path
 from acfnet_core.cohort.contract import DataContract
 from acfnet_core.cohort.images.dicom_gate import gate_index
 from acfnet_core.cohort.images.dicom_index import index_folder
+from acfnet_core.cohort.images.repairs import mend_index
 from acfnet_core.cohort.masks.segmentation import segmentations_of
 from acfnet_core.cohort.prepared.manifest import (
     FORMAT_VERSION,
@@ -141,7 +142,9 @@ def _plan(
     ]
     if sources.images_folder is None or contract.imaging is None:
         return tuple(PatientPlan(row=row, scans=(), refused=()) for row in rows), 0
-    index = index_folder(sources.images_folder)
+    index = mend_index(
+        index_folder(sources.images_folder), sources.images_folder, sources.repairs
+    )
     imaged = {header.patient_id for series in index.ct_series for header in series}
     if imaged and imaged.isdisjoint(row.patient_id for row in rows):
         raise _nothing_usable(
@@ -149,7 +152,7 @@ def _plan(
             "Compare the table's identifiers with PatientID: leading zeros are lost "
             "when a spreadsheet takes an identifier for a number.",
         )
-    gated = gate_index(index, contract.imaging)
+    gated = gate_index(index, contract.imaging, sources.repairs)
     drawn = segmentations_of(index, sources.nifti_labels)
     plans = plan_scans(rows, gated, drawn, contract.imaging)
     return plans, len(gated)
@@ -259,8 +262,14 @@ def _finish(
         num_without_outcome=len(manifest.without_outcome),
         num_scans_without_outcome=len(others),
         num_scans_assumed=sum(scan.time_assumed for scan in (*scans, *others)),
+        repaired=_count_repairs((*scans, *others)),
         refused=manifest.refused,
     )
+
+
+def _count_repairs(scans: Sequence[ScanRecord]) -> dict[str, int]:
+    counts = Counter(code for scan in scans for code in scan.repairs)
+    return dict(sorted(counts.items()))
 
 
 def _scans_of(records: Sequence[InputsRecord]) -> list[ScanRecord]:

@@ -52,6 +52,7 @@ class CohortFinished:
         num_scans_assumed: Scans of all whose time is assumed, for want of a resection
             date.
         refused: Reason code -> number of studies of all.
+        repaired: Code of what was mended -> scans of all.
     """
 
     manifest: Path
@@ -63,6 +64,7 @@ class CohortFinished:
     num_scans_without_outcome: int
     num_scans_assumed: int
     refused: dict[str, int]
+    repaired: dict[str, int]
 
 
 PreparationEvent = SourcesRead | StudyRefused | PatientPrepared | CohortFinished

@@ -100,6 +100,8 @@ def name_scan(
     identity = f"{hash_files((*paths, segmentation.path))} {spec_of(imaging)}"
     if isinstance(segmentation, NiftiMask):
         identity += f" {json.dumps(segmentation.labels)}"
+    if series.repaired:
+        identity += f" repaired {' '.join(series.repaired)}"
     return hashlib.sha256(identity.encode()).hexdigest()[:40] + ".safetensors"
 
 
@@ -123,6 +125,7 @@ def _prepare_scan(
         time_months=scan.time_months,
         time_assumed=scan.time_assumed,
         channel_mask=channel_mask,
+        repairs=scan.series.repaired,
     )
     return record, is_reused
 

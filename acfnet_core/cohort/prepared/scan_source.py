@@ -28,6 +28,7 @@ from acfnet_core.cohort.images.dicom_index import (
 )
 from acfnet_core.cohort.images.dicom_series import read_dicom_series
 from acfnet_core.cohort.images.refusals import ScanRefusedError
+from acfnet_core.cohort.images.repairs import NO_REPAIRS, Repairs, mend_index
 from acfnet_core.cohort.images.volume import SeriesVolume
 from acfnet_core.cohort.masks.nifti_mask import NiftiLabels
 from acfnet_core.cohort.masks.segmentation import (
@@ -73,6 +74,7 @@ def find_scan(
     imaging: ImagingExpectations,
     *,
     nifti_labels: NiftiLabels = MappingProxyType({}),
+    repairs: Repairs = NO_REPAIRS,
 ) -> FoundScan:
     """Find the series and the segmentation that a scan was prepared from.
 
@@ -85,18 +87,19 @@ def find_scan(
         record: The prepared scan.
         imaging: Of the contract under which it was prepared.
         nifti_labels: What the values in the site's NIfTI masks mean.
+        repairs: What the site has switched on.
 
     Raises:
         DataError: `data.source_changed`: the files are gone or were changed;
             `data.path_not_found`: there is no such folder.
     """
-    index = index_folder(images_folder)
+    index = mend_index(index_folder(images_folder), images_folder, repairs)
     drawn = [
         one
         for one in segmentations_of(index, nifti_labels)
         if patient_id in patients_of(one)
     ]
-    for series, segmentation in _candidates(index, patient_id, drawn, imaging):
+    for series, segmentation in _candidates(index, patient_id, drawn, imaging, repairs):
         try:
             name = name_scan(series, segmentation, imaging)
         except OSError:
@@ -155,12 +158,15 @@ def _candidates(
     patient_id: str,
     drawn: Sequence[SegmentationFile],
     imaging: ImagingExpectations,
+    repairs: Repairs,
 ) -> Iterator[tuple[GatedSeries, SegmentationFile]]:
     """Yield the patient's accepted series, each with the segmentation it would get."""
     for headers in index.ct_series:
         if not any(header.patient_id == patient_id for header in headers):
             continue
-        series = gate_series(headers, imaging, broken_folders=index.broken_folders)
+        series = gate_series(
+            headers, imaging, broken_folders=index.broken_folders, repairs=repairs
+        )
         if not series.is_accepted:
             continue
         with contextlib.suppress(ScanRefusedError):

@@ -9,12 +9,12 @@ Verdict = Literal["accepted", "repairable", "refused"]
 SegmentationFormat = Literal["DICOM SEG", "RTSTRUCT", "NIfTI"]
 
 REPAIRS = {
-    "EMPTY_UID": "new UIDs can be made up",
-    "GANTRY_TILT": "an even tilt can be resampled away",
-    "MISSING_SLICES": "lost slices can be interpolated from their neighbours",
-    "NO_PATIENT_ID": "whoever knows the scan can name the patient",
+    "EMPTY_UID": "UIDs are made up from the files' places",
+    "GANTRY_TILT": "the slices are read where they lie",
+    "MISSING_SLICES": "single lost slices are the mean of their neighbours",
+    "NO_PATIENT_ID": "the topmost folder names the patient",
 }
-"""Code of a fault that can be mended -> how. Nothing is mended in this version."""
+"""Code of a fault that can be mended -> how."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,7 @@ class SeriesFinding:
         transfer_syntax: Names, more than one where files differ.
         segmentations: DICOM SEG and RTSTRUCT files that name this series.
         codes: The gate's; see `refusals.GATE_CODES`.
+        repaired: Codes of what was mended, where a repair was asked for.
     """
 
     series: str
@@ -45,6 +46,7 @@ class SeriesFinding:
     segmentations: int
     verdict: Verdict
     codes: tuple[str, ...]
+    repaired: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +107,9 @@ class FolderInspection:
     @property
     def meanings(self) -> dict[str, str]:
         """What every code of these series means."""
-        found = {code for series in self.series for code in series.codes}
+        found = {
+            code for series in self.series for code in (*series.codes, *series.repaired)
+        }
         return {code: GATE_CODES[code] for code in sorted(found)}
 
     def as_json(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from acfnet_core.cohort.images.dicom_index import (
     read_header,
 )
 from acfnet_core.cohort.images.refusals import SEGMENTATION_CODES
+from acfnet_core.cohort.images.repairs import ALL_REPAIRS, mend_headers
 from acfnet_core.cohort.masks.nifti_contents import NIFTI_ERRORS, read_nifti_contents
 from acfnet_core.cohort.masks.segment_counts import SEGMENT_ERRORS, count_segments
 from acfnet_core.cohort.quick_look.folder_findings import (
@@ -44,8 +45,12 @@ _KNOWN_ENDING = re.compile(r"\.([a-z][a-z0-9]{1,4})")
 _KNOWN_MODALITY = re.compile(r"[A-Z]{2,16}")
 
 
-def inspect_folder(root: Path) -> FolderInspection:
+def inspect_folder(root: Path, *, is_repaired: bool = False) -> FolderInspection:
     """Look at every file under a folder.
+
+    Args:
+        root: Any folder.
+        is_repaired: Whether to show what every repair together would give.
 
     Raises:
         DataError: `data.path_not_found`: `root` is not a folder.
@@ -57,7 +62,7 @@ def inspect_folder(root: Path) -> FolderInspection:
             "expected here.",
             remedy="Correct the path of the folder.",
         )
-    look = _Look(FolderTree(root=root.resolve()))
+    look = _Look(FolderTree(root=root.resolve()), is_repaired)
     with quiet_dicom():
         for path in look.tree.files():
             look.take(path)
@@ -69,6 +74,7 @@ class _Look:
     """What has been met so far."""
 
     tree: FolderTree
+    is_repaired: bool
     ct: dict[str, list[InstanceHeader]] = field(
         default_factory=lambda: defaultdict(list)
     )
@@ -115,6 +121,8 @@ class _Look:
                 folder=self._shown(headers[0].path.parent),
                 num_segmentations=drawn_on.count(key),
                 broken_folders=frozenset(self.broken_folders),
+                root=self.tree.root,
+                is_repaired=self.is_repaired,
             )
             for key, headers in self.ct.items()
         ]
@@ -142,7 +150,7 @@ class _Look:
 
     def _take_dicom(self, path: Path) -> None:
         try:
-            header = read_header(path)
+            header = self._read(path)
         except READ_ERRORS:
             self.broken_folders.add(path.parent)
             self._damage(
@@ -160,6 +168,13 @@ class _Look:
             self.other[f"dicom_{header.modality.lower()}"] += 1
         else:
             self.other["dicom_unknown"] += 1
+
+    def _read(self, path: Path) -> InstanceHeader:
+        header = read_header(path)
+        if not (self.is_repaired and header.modality == "CT"):
+            return header
+        (mended,) = mend_headers([header], self.tree.root, ALL_REPAIRS)
+        return mended
 
     def _take_drawing(self, header: InstanceHeader) -> None:
         kind: SegmentationFormat = "RTSTRUCT"

@@ -1,19 +1,20 @@
 """What one CT series is, told without a contract: shape, spacing, verdict and codes.
 
-The codes are the gate's. `repairable` says that every fault is one that can be mended
-in principle (`REPAIRS`); nothing is mended here.
+The codes are the gate's. A series is `repairable` if the gate accepts it with every
+repair switched on.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from pydicom.uid import UID
 
-from acfnet_core.cohort.images.dicom_gate import GatedSeries, gate_series, normal_of
+from acfnet_core.cohort.images.dicom_gate import GatedSeries, gate_series
 from acfnet_core.cohort.images.dicom_index import InstanceHeader
-from acfnet_core.cohort.images.refusals import NOTES
+from acfnet_core.cohort.images.repairs import ALL_REPAIRS, NO_REPAIRS, mend_headers
+from acfnet_core.cohort.images.slice_stack import normal_of
 from acfnet_core.cohort.quick_look.folder_findings import (
-    REPAIRS,
     SeriesFinding,
     Verdict,
 )
@@ -30,7 +31,6 @@ _NO_ONE_SPACING = frozenset(
         "TOO_FEW_SLICES",
     }
 )
-_TOLERANCE_MM = 0.1
 
 
 def find_series(
@@ -41,6 +41,8 @@ def find_series(
     folder: str,
     num_segmentations: int,
     broken_folders: frozenset[object],
+    root: Path,
+    is_repaired: bool = False,
 ) -> SeriesFinding:
     """Judge the files of one CT series by themselves.
 
@@ -51,8 +53,15 @@ def find_series(
         folder: As it is to be shown.
         num_segmentations: How many name this series.
         broken_folders: Folders with a DICOM file whose header cannot be read.
+        root: The folder that is looked at.
+        is_repaired: Whether every repair is switched on, and headers are mended.
     """
-    gated = gate_series(headers, None, broken_folders=broken_folders)
+    gated = gate_series(
+        headers,
+        None,
+        broken_folders=broken_folders,
+        repairs=ALL_REPAIRS if is_repaired else NO_REPAIRS,
+    )
     spacing_mm = gated.spacing_mm or _measured_spacing(gated)
     return SeriesFinding(
         series=label,
@@ -64,27 +73,23 @@ def find_series(
         spacing_mm=spacing_mm and _rounded(spacing_mm),
         transfer_syntax=tuple(sorted({_syntax_of(header) for header in headers})),
         segmentations=num_segmentations,
-        verdict=_verdict_on(gated),
+        verdict="accepted"
+        if gated.is_accepted
+        else _verdict_on(headers, root, broken_folders),
         codes=gated.codes,
+        repaired=gated.repaired,
     )
 
 
-def _verdict_on(gated: GatedSeries) -> Verdict:
-    if gated.is_accepted:
-        return "accepted"
-    refusing = set(gated.codes) - NOTES
-    is_mendable = refusing <= REPAIRS.keys() and (
-        "GANTRY_TILT" not in refusing or _is_even_tilt(gated)
+def _verdict_on(
+    headers: Sequence[InstanceHeader], root: Path, broken_folders: frozenset[object]
+) -> Verdict:
+    """Tell whether repairs would bring a series in that is not accepted as it is."""
+    mended = mend_headers(headers, root, ALL_REPAIRS)
+    gated = gate_series(
+        mended, None, broken_folders=broken_folders, repairs=ALL_REPAIRS
     )
-    return "repairable" if is_mendable else "refused"
-
-
-def _is_even_tilt(gated: GatedSeries) -> bool:
-    """Tell a tilted gantry from slices that were moved for some other reason."""
-    along, sideways = _places(gated)
-    slope = along @ sideways / (along @ along)
-    rest = sideways - np.outer(along, slope)
-    return bool(np.linalg.norm(rest, axis=1).max() <= _TOLERANCE_MM)
+    return "repairable" if gated.is_accepted else "refused"
 
 
 def _measured_spacing(gated: GatedSeries) -> tuple[float, float, float] | None:
@@ -92,18 +97,9 @@ def _measured_spacing(gated: GatedSeries) -> tuple[float, float, float] | None:
     pixel_spacing = gated.headers[0].pixel_spacing
     if pixel_spacing is None or _NO_ONE_SPACING & set(gated.codes):
         return None
-    along, _ = _places(gated)
-    gap_mm = float(np.median(np.diff(along)))
-    return (gap_mm, pixel_spacing[0], pixel_spacing[1])
-
-
-def _places(gated: GatedSeries) -> tuple[np.ndarray, np.ndarray]:
-    """Return, from the first slice on, the way along the normal and the rest (mm)."""
     positions = np.array([header.position for header in gated.headers])
-    offsets = positions - positions[0]
-    normal = normal_of(gated.headers[0])
-    along = offsets @ normal
-    return along, offsets - np.outer(along, normal)
+    gap_mm = float(np.median(np.diff(positions @ normal_of(gated.headers[0]))))
+    return (gap_mm, pixel_spacing[0], pixel_spacing[1])
 
 
 def _shape_of(gated: GatedSeries) -> tuple[int, int, int] | None:
@@ -111,6 +107,8 @@ def _shape_of(gated: GatedSeries) -> tuple[int, int, int] | None:
     if len(sizes) != 1:
         return None
     ((num_rows, num_columns),) = sizes
+    if gated.slots:
+        return (gated.slots[-1] + 1, num_rows, num_columns)
     return (sum(h.num_frames for h in gated.headers), num_rows, num_columns)
 
 

@@ -23,11 +23,12 @@ from references.structure_sets import (
 )
 
 from acfnet_core.cohort.contract import ImagingExpectations, shipped_contract
-from acfnet_core.cohort.images.dicom_gate import GatedSeries, gate_index
+from acfnet_core.cohort.images.dicom_gate import gate_index
 from acfnet_core.cohort.images.dicom_index import index_folder, is_nifti_mask
 from acfnet_core.cohort.images.dicom_series import read_dicom_series
 from acfnet_core.cohort.images.refusals import ScanRefusedError
-from acfnet_core.cohort.masks.nifti_mask import NiftiLabels, NiftiMask, read_nifti_mask
+from acfnet_core.cohort.images.repairs import ALL_REPAIRS, mend_index
+from acfnet_core.cohort.masks.nifti_mask import NiftiLabels
 from acfnet_core.cohort.masks.segmentation import (
     Masks,
     SegmentationKind,
@@ -291,23 +292,23 @@ def test_an_ambiguous_mask_does_not_hinder_a_segmentation(tmp_path: Path) -> Non
     assert _kind_chosen(tmp_path) == "DICOM SEG"
 
 
-def test_a_real_mask_lies_on_the_liver_of_its_ct() -> None:
+def test_a_real_mask_lies_on_the_liver_of_its_ct(tmp_path: Path) -> None:
     folder = SHARED_DATA / "ct-totalsegmentator"
     if not folder.is_dir():
         pytest.skip("the public CT and its mask are not beside this checkout")
-    # Its UIDs are empty: the gate refuses the series, its geometry is faultless.
-    (gated,) = gate_index(index_folder(folder), _imaging())
+    ct = tmp_path / "P-001" / "ct"
+    shutil.copytree(folder / "dicom", ct)
+    shutil.copy(folder / "example_seg_dicom.nii.gz", ct / "seg.nii.gz")
+    (gated,) = gate_index(index_folder(tmp_path), _imaging())
     assert set(gated.codes) == {"NO_PATIENT_ID", "EMPTY_UID"}
-    series = GatedSeries(
-        headers=gated.headers, codes=(), spacing_mm=(2.0, 0.9765625, 0.9765625)
-    )
+    # Its UIDs are empty: it comes in where the site lets them be made up.
+    index = mend_index(index_folder(tmp_path), tmp_path, ALL_REPAIRS)
+    (series,) = gate_index(index, _imaging(), ALL_REPAIRS)
+    drawn = segmentations_of(index, {5: ("Liver",)})
+    mask = choose_segmentation(series, drawn, _imaging())
     volume = read_dicom_series(series)
-    path = folder / "example_seg_dicom.nii.gz"
-    mask = NiftiMask(
-        path=path, patient_ids=(), series_uids=(), is_alone=True, labels=((5, "Liver"),)
-    )
-    ((_, liver),) = read_nifti_mask(mask, volume)
-    assert liver.shape == (20, 512, 512)
+    liver = read_segmentation(mask, volume, _imaging())["liver"]
+    assert (series.headers[0].patient_id, liver.shape) == ("P-001", (20, 512, 512))
     assert volume.hu[liver].mean() == pytest.approx(89, abs=1)
 
 

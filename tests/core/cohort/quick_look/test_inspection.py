@@ -95,9 +95,27 @@ def test_a_fault_that_can_be_mended_is_told_with_the_spacing(
 ) -> None:
     slices = make_series()
     REPAIRABLE[code](slices)
-    series = _one_series(slices, tmp_path)
+    write_series(slices, tmp_path / "P-007")
+    (series,) = inspect_folder(tmp_path).series
     assert (series.verdict, series.codes) == ("repairable", (code,))
     assert series.spacing_mm == SPACING_MM
+
+
+@pytest.mark.parametrize("code", REPAIRABLE)
+def test_a_repair_shows_the_series_as_it_would_be(code: str, tmp_path: Path) -> None:
+    slices = make_series()
+    REPAIRABLE[code](slices)
+    write_series(slices, tmp_path / "P-007")
+    (series,) = inspect_folder(tmp_path, is_repaired=True).series
+    assert (series.verdict, series.codes) == ("accepted", ())
+    assert (series.repaired, series.patient) == ((code,), "P-1")
+    assert (series.shape, series.spacing_mm) == (SHAPE, SPACING_MM)
+
+
+def test_without_a_folder_nobody_can_be_named(tmp_path: Path) -> None:
+    slices = make_series()
+    _no_patient(slices)
+    assert _one_series(slices, tmp_path).verdict == "refused"
 
 
 def test_every_repair_is_of_a_code_of_the_gate() -> None:

@@ -1,0 +1,157 @@
+"""The stack that a series' slices make: evenly spaced, straight, whole, or how not.
+
+A stack is mended where a site allows it and nothing has to be guessed: an even tilt
+keeps its slices where they lie, so that the voxels' axes are sheared; a single lost
+slice leaves its slot empty.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from highdicom.spatial import get_volume_positions
+from jaxtyping import Float, Int
+
+from acfnet_core.cohort.contract import ImagingExpectations
+from acfnet_core.cohort.images.dicom_index import (
+    READ_ERRORS,
+    InstanceHeader,
+    quiet_dicom,
+)
+from acfnet_core.cohort.images.repairs import Repairs
+
+TOLERANCE_MM = 0.1
+_SAME_PLACE_MM = 0.01
+_FEWEST_SLICES = 2
+_HIGHDICOM_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceStack:
+    """The verdict on a stack.
+
+    Attributes:
+        codes: Faults that are not mended; with any of them the rest says nothing.
+        repaired: Faults that are mended.
+        spacing_mm: Between the planes of the slices, rows and columns.
+        slots: Of each slice, its place in the stack, from 0.
+        step_mm: From one slice's first voxel to the next one's, (x, y, z).
+    """
+
+    codes: tuple[str, ...]
+    repaired: tuple[str, ...] = ()
+    spacing_mm: tuple[float, float, float] | None = None
+    slots: tuple[int, ...] = ()
+    step_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+def judge_stack(
+    headers: Sequence[InstanceHeader],
+    imaging: ImagingExpectations | None,
+    repairs: Repairs,
+) -> SliceStack:
+    """Judge slices that are sorted along their common normal.
+
+    Args:
+        headers: With one orientation, and a position each.
+        imaging: The contract's bounds; without it two slices at any distance are
+            enough.
+        repairs: Which faults are mended.
+    """
+    if len(headers) < (imaging.min_slices if imaging else _FEWEST_SLICES):
+        return SliceStack(codes=("TOO_FEW_SLICES",))
+    positions = np.array([header.position for header in headers])
+    normal = normal_of(headers[0])
+    heights = (positions - positions[0]) @ normal
+    gaps = np.diff(heights)
+    if gaps.min() < _SAME_PLACE_MM:
+        return SliceStack(codes=("DUPLICATE_POSITIONS",))
+    sideways = positions - positions[0] - np.outer(heights, normal)
+    slots, gap_code = _slots_of(gaps)
+    found = [gap_code] if gap_code else []
+    is_tilted = bool(np.linalg.norm(sideways, axis=1).max() > TOLERANCE_MM)
+    if is_tilted:
+        found.append("GANTRY_TILT")
+    spacing = float(heights[-1] / slots[-1]) if slots[-1] else 0.0
+    if not found and not _highdicom_agrees(headers, spacing):
+        found.append("NON_UNIFORM_SPACING")
+    mended = _mendable(slots, heights, sideways, repairs)
+    codes = [code for code in found if code not in mended]
+    if not codes and imaging and spacing > imaging.max_slice_spacing_mm:
+        codes.append("THICK_SLICES")
+    pixel_spacing = headers[0].pixel_spacing
+    if codes or pixel_spacing is None:
+        return SliceStack(codes=tuple(codes))
+    drift = _drift(heights, sideways) if is_tilted else np.zeros(3)
+    x, y, z = (float(part) for part in spacing * (normal + drift))
+    return SliceStack(
+        codes=(),
+        repaired=tuple(sorted(found)),
+        spacing_mm=(spacing, pixel_spacing[0], pixel_spacing[1]),
+        slots=tuple(int(slot) for slot in slots),
+        step_mm=(x, y, z),
+    )
+
+
+def normal_of(header: InstanceHeader) -> Float[np.ndarray, "3"]:
+    """Return the direction in which slices are stacked: row axis x column axis."""
+    if header.orientation is None:
+        raise ValueError("the header has no orientation")
+    return np.cross(header.orientation[:3], header.orientation[3:])
+
+
+def _slots_of(
+    gaps: Float[np.ndarray, " gap"],
+) -> tuple[Int[np.ndarray, " slice"], str | None]:
+    """Return each slice's slot in the stack, and the code of uneven gaps."""
+    heights = np.concatenate([[0.0], np.cumsum(gaps)])
+    even = np.arange(heights.size)
+    if np.abs(heights - even * gaps.mean()).max() <= TOLERANCE_MM:
+        return even, None
+    steps = np.rint(gaps / gaps.min()).astype(np.int64)
+    slots = np.concatenate([[0], np.cumsum(steps)])
+    step_mm = heights[-1] / slots[-1]
+    are_multiples = np.abs(heights - slots * step_mm).max() <= TOLERANCE_MM
+    num_wide = np.count_nonzero(steps > 1)
+    # A few doubled gaps are lost slices; many are a change of protocol.
+    if are_multiples and num_wide * 4 <= gaps.size:
+        return slots, "MISSING_SLICES"
+    return slots, "NON_UNIFORM_SPACING"
+
+
+def _mendable(
+    slots: Int[np.ndarray, " slice"],
+    heights: Float[np.ndarray, " slice"],
+    sideways: Float[np.ndarray, "slice 3"],
+    repairs: Repairs,
+) -> set[str]:
+    """Return the codes that may be mended in this stack."""
+    codes = set()
+    # Between two neighbours that are there one slice can be interpolated, not two.
+    if repairs.missing_slices and np.diff(slots).max() <= 2:
+        codes.add("MISSING_SLICES")
+    rest = sideways - np.outer(heights, _drift(heights, sideways))
+    if repairs.gantry_tilt and np.linalg.norm(rest, axis=1).max() <= TOLERANCE_MM:
+        codes.add("GANTRY_TILT")
+    return codes
+
+
+def _drift(
+    heights: Float[np.ndarray, " slice"], sideways: Float[np.ndarray, "slice 3"]
+) -> Float[np.ndarray, "3"]:
+    """Return how far a slice lies sideways for each millimetre of height."""
+    return heights @ sideways / (heights @ heights)
+
+
+def _highdicom_agrees(headers: Sequence[InstanceHeader], spacing: float) -> bool:
+    with quiet_dicom():
+        try:
+            theirs, _ = get_volume_positions(
+                image_positions=[header.position for header in headers],
+                image_orientation=headers[0].orientation,
+            )
+        except READ_ERRORS:
+            return False
+    return theirs is not None and bool(
+        abs(theirs - spacing) <= _HIGHDICOM_TOLERANCE * spacing
+    )
