@@ -221,11 +221,12 @@ years |
 | {RESNET}, {DENSENET} | of the images alone: no time, no columns, no risk maps |
 
 What *the* full 4D counterpart is can be argued, so there are three. Separating space \
-and time saves a fifth of a step in the same places. Together with what it allows, \
+and time saves a fifth of a step in the same places. It cannot save memory there: it \
+keeps what the whole convolution keeps, its input and its output, and one volume \
+between them. Together with what it allows, \
 convolving scans in space before there are years, it about halves the time of a \
-network that \
-is 4D in all stages; a network that is 4D from its first layer costs three times as \
-much, in time and in memory. The stem and the attention are the same in all, and \
+network that is 4D in all stages; a network that is 4D from its first layer costs \
+three times as much, in time and in memory. The stem and the attention are the same in all, and \
 are most of what remains."""
 
 
