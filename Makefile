@@ -5,6 +5,8 @@
 #   make check    everything that a change must pass: format, lint, types, imports, tests
 #   make learn    put the network to cohorts with a known truth: about 20 minutes
 #   make cross-validate TABLE=clinical.csv    beside Cox on the public table
+#   make fuzz     files of any content against what reads them: 10 minutes
+#   make read     time and memory from a study's files to the store
 #   make bench    time and memory of a training step: about 15 minutes
 #   make errors   write docs/errors.md from the catalogue of errors
 #   make clean    remove the environment and what the tools left
@@ -13,6 +15,7 @@ PYTHON ?= python3
 VENV ?= .venv
 DIR ?= acf-demo
 TORCH ?= torch==2.13.0
+FUZZ_SECONDS ?= 90
 # For another build of torch, such as CUDA's: the options that its installation page gives.
 TORCH_OPTIONS ?=
 
@@ -21,7 +24,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test check static format learn cross-validate bench errors clean
+.PHONY: demo test check static format learn cross-validate fuzz read bench errors clean
 
 demo: $(INSTALLED)
 	$(BIN)/acf-server demo --dir $(DIR)
@@ -51,6 +54,17 @@ cross-validate: $(INSTALLED)
 bench: $(INSTALLED)
 	$(PIP) install --constraint constraints.txt --group bench
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/step_cost.py --write benchmarks/step-cost.md
+
+fuzz: $(INSTALLED_DEV)
+	$(PIP) install --constraint constraints.txt --group fuzz
+	for target in header series segmentation structures nifti csv xlsx; do \
+		OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python fuzz/fuzz_files.py $$target \
+			-max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 || exit 1; \
+	done
+
+read: $(INSTALLED)
+	$(PIP) install --constraint constraints.txt --group bench
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/reading.py --write benchmarks/reading.md
 
 errors: $(INSTALLED)
 	$(BIN)/python docs/make_errors.py

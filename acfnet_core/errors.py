@@ -63,6 +63,12 @@ CATALOGUE: dict[str, CodeEntry] = {
     "data.patient_unknown": CodeEntry(
         35, "The model cannot be asked about a patient of this identifier."
     ),
+    "data.mapping_changed": CodeEntry(
+        36, "The table is read otherwise than when the data was prepared."
+    ),
+    "data.summary_too_close": CodeEntry(
+        38, "The data summary is too close to one that was released before."
+    ),
     "identity.invitation_invalid": CodeEntry(40, "The invitation cannot be read."),
     "identity.invitation_expired": CodeEntry(41, "The invitation has expired."),
     "identity.invitation_used": CodeEntry(42, "The invitation was used already."),
@@ -106,9 +112,15 @@ CATALOGUE: dict[str, CodeEntry] = {
     "protocol.site_not_accepted": CodeEntry(
         81, "The coordinator did not accept this site."
     ),
+    "protocol.summary_outdated": CodeEntry(
+        82, "A newer data summary of this site was taken before."
+    ),
     "machine.program_missing": CodeEntry(90, "A program is not installed."),
     "machine.server_not_running": CodeEntry(91, "The server does not answer."),
     "machine.out_of_memory": CodeEntry(92, "The memory does not hold one patient."),
+    "machine.summary_damaged": CodeEntry(
+        94, "A data summary that was kept here is damaged."
+    ),
 }
 """Every code, in the order of its exit status; docs/errors.md is made from it."""
 

@@ -51,6 +51,7 @@ from acfnet_core.model.config import AcfNetConfig
 from acfnet_core.model.network import AcfNet, build_model
 from acfnet_core.objective.loss import LossConfig
 from acfnet_core.training.reproducibility import make_deterministic
+from acfnet_core.training.settings import AugmentationSettings
 
 SEEDS = (0, 1, 2)
 FRESH_SEED = 100
@@ -58,6 +59,13 @@ NUM_PERMUTATIONS = 6
 NUM_TRAIN, NUM_FRESH = 400, 500
 TABLE_EPOCHS, IMAGE_EPOCHS, CHANGE_EPOCHS = 20, 15, 25
 CROSSING_BIN = 4
+AUGMENTATIONS = {
+    "as they are": None,
+    "brightness alone": AugmentationSettings(
+        rotation_degrees=0.0, scale_share=0.0, shift_mm=0.0
+    ),
+    "as `[training.augmentation]` has it": AugmentationSettings(),
+}
 
 Plant = Callable[..., PlantedCohort]
 Experiment = Callable[[Path], Iterator[str]]
@@ -321,6 +329,36 @@ def tell_ablations(folder: Path) -> Iterator[str]:
     )
 
 
+def tell_augmentation(folder: Path) -> Iterator[str]:
+    """Train with scans that are turned, stretched and shifted a little."""
+    plant = partial(plant_growth, image_effect=4.0)
+    found: dict[str, dict[str, list[float]]] = {}
+    for count in (NUM_TRAIN // 4, NUM_TRAIN):
+        for seed in SEEDS:
+            place = folder / str(count)
+            train, fresh = plant_pair(plant, place, seed, count, NUM_FRESH)
+            # As many steps for few patients as for many.
+            epochs = CHANGE_EPOCHS * NUM_TRAIN // count
+            for name, settings in AUGMENTATIONS.items():
+                model = fit_network(
+                    train.cohort,
+                    planted_config(),
+                    num_epochs=epochs,
+                    seed=seed,
+                    augmentation=settings,
+                )
+                row = found.setdefault(name, {})
+                row.setdefault(str(count), []).append(concordance_of(model, fresh))
+    yield f"Growth alone matters; as many steps as {NUM_TRAIN} patients have in"
+    yield f"{CHANGE_EPOCHS} passes, judged on {NUM_FRESH}."
+    yield ""
+    counts = list(next(iter(found.values())))
+    yield from table(
+        ["scans in training", *(f"C with {count} patients" for count in counts)],
+        [[name, *map(spread, row.values())] for name, row in found.items()],
+    )
+
+
 def _judge_ablation(
     config: AcfNetConfig,
     weights: Mapping[str, float],
@@ -355,6 +393,7 @@ EXPERIMENTS: dict[str, tuple[str, Experiment]] = {
     "gate": ("The gate and the maps", tell_gate_and_maps),
     "permuted": ("Nothing to find", tell_permuted),
     "ablations": ("The network less one idea", tell_ablations),
+    "augmentation": ("Scans changed while training", tell_augmentation),
 }
 
 

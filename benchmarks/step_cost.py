@@ -226,8 +226,8 @@ keeps what the whole convolution keeps, its input and its output, and one volume
 between them. Together with what it allows, \
 convolving scans in space before there are years, it about halves the time of a \
 network that is 4D in all stages; a network that is 4D from its first layer costs \
-three times as much, in time and in memory. The stem and the attention are the same in all, and \
-are most of what remains."""
+three times as much, in time and in memory. The stem and the attention are the \
+same in all, and are most of what remains."""
 
 
 def _grid() -> str:

@@ -9,7 +9,14 @@ from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict
 
+from acfnet_core.cohort.check_warnings import (
+    CheckWarning,
+    warn_of_images,
+    warn_of_linkage,
+    warn_of_size,
+)
 from acfnet_core.cohort.contract import DataContract, ImagingExpectations
+from acfnet_core.cohort.header_linkage import compare_headers
 from acfnet_core.cohort.images.dicom_gate import gate_index
 from acfnet_core.cohort.images.dicom_index import index_folder
 from acfnet_core.cohort.images.refusals import REASONS
@@ -24,6 +31,7 @@ from acfnet_core.cohort.masks.segmentation import (
 from acfnet_core.cohort.prepared.scan_plan import PatientPlan, count_codes, plan_scans
 from acfnet_core.cohort.sources import CohortSources
 from acfnet_core.cohort.table.clinical_table import TableRow, examine_clinical_table
+from acfnet_core.cohort.table.faults import TableFault
 from acfnet_core.errors import DataError
 
 
@@ -32,11 +40,18 @@ class _Part(BaseModel):
 
 
 class FaultCount(_Part):
-    """One kind of fault in one column of the table."""
+    """One kind of fault in the table.
+
+    Attributes:
+        rule: Which rule is broken; of a rule between columns, its name.
+        column: One column, or those that the rule compares, with commas between.
+        num_judged: Rows that have the values which decide the rule.
+    """
 
     rule: str
     column: str
     count: int
+    num_judged: int
     first_rows: tuple[int, ...]
     text: str
 
@@ -49,6 +64,8 @@ class TableCheck(_Part):
         num_without_outcome: Rows with an identifier that lack time or event: they can
             be predicted, and no run trains on them or counts them.
         num_missing: Feature -> rows without a value, faulty ones among them.
+        faults: They keep the data from being prepared.
+        warnings: What looks wrong between columns and is used all the same.
     """
 
     num_rows: int
@@ -58,6 +75,14 @@ class TableCheck(_Part):
     num_missing: dict[str, int]
     num_unused_columns: int
     faults: tuple[FaultCount, ...]
+    warnings: tuple[FaultCount, ...]
+
+
+class LinkageCheck(_Part):
+    """How many patients' image headers agree with the table."""
+
+    num_compared: int
+    num_agreeing: int
 
 
 class ImageCheck(_Part):
@@ -78,6 +103,8 @@ class ImageCheck(_Part):
         unknown_segments: Segments of DICOM files that belong to no channel of the
             contract.
         scans_by_kind: DICOM SEG, RTSTRUCT, NIfTI -> scans whose masks come from it.
+        linkage: `sex` and `age` in the headers, compared with the table.
+        warnings: Where accepted images are not as the study expects.
     """
 
     num_series: int
@@ -97,15 +124,22 @@ class ImageCheck(_Part):
     num_scans_assumed: int
     num_files_ignored: int
     num_files_broken: int
+    linkage: dict[str, LinkageCheck]
+    warnings: tuple[CheckWarning, ...]
 
 
 class CheckReport(_Part):
-    """The whole look; `meanings` explains every code that occurs in it."""
+    """The whole look; `meanings` explains every code that occurs in it.
+
+    `warnings` are those about the site as a whole; table and images have their own.
+    """
 
     contract: str
     contract_sha256: str
+    mapping_sha256: str
     table: TableCheck
     images: ImageCheck | None
+    warnings: tuple[CheckWarning, ...]
     meanings: dict[str, str]
 
     @property
@@ -119,19 +153,9 @@ def check_cohort(contract: DataContract, sources: CohortSources) -> CheckReport:
 
     Raises:
         DataError: The table or the folder of images cannot be read at all.
-        ConfigError: A mapped column is not in the contract.
+        ConfigError: The mapping does not fit the contract.
     """
     table = examine_clinical_table(sources.clinical_table, contract, sources.mapping)
-    faults = tuple(
-        FaultCount(
-            rule=fault.rule,
-            column=fault.column,
-            count=fault.count,
-            first_rows=fault.first_rows,
-            text=fault.describe(),
-        )
-        for fault in table.faults
-    )
     images = None
     if sources.images_folder is not None and contract.imaging is not None:
         everyone = (*table.rows, *table.without_outcome)
@@ -142,6 +166,7 @@ def check_cohort(contract: DataContract, sources: CohortSources) -> CheckReport:
     return CheckReport(
         contract=f"{contract.name} version {contract.version}",
         contract_sha256=contract.sha256(),
+        mapping_sha256=sources.mapping.sha256(),
         table=TableCheck(
             num_rows=table.num_rows,
             num_patients=len(table.rows),
@@ -149,9 +174,11 @@ def check_cohort(contract: DataContract, sources: CohortSources) -> CheckReport:
             num_without_outcome=len(table.without_outcome),
             num_missing=table.num_missing,
             num_unused_columns=table.num_unused_columns,
-            faults=faults,
+            faults=tuple(map(_count_of, table.faults)),
+            warnings=tuple(map(_count_of, table.warnings)),
         ),
         images=images,
+        warnings=tuple(warn_of_size(contract, len(table.rows))),
         meanings={code: REASONS[code] for code in sorted(codes)},
     )
 
@@ -172,6 +199,17 @@ def require_ready(report: CheckReport) -> None:
         )
 
 
+def _count_of(fault: TableFault) -> FaultCount:
+    return FaultCount(
+        rule=fault.rule,
+        column=fault.column,
+        count=fault.count,
+        num_judged=fault.num_judged,
+        first_rows=fault.first_rows,
+        text=fault.describe(),
+    )
+
+
 def _check_images(
     sources: CohortSources, imaging: ImagingExpectations, rows: tuple[TableRow, ...]
 ) -> ImageCheck:
@@ -186,6 +224,7 @@ def _check_images(
     imaged = {header.patient_id for series in index.ct_series for header in series}
     labels = [label for file in index.segmentations for label in file.segment_labels]
     scans = [scan for plan in plans for scan in plan.scans]
+    agreements = compare_headers(rows, index.ct_series)
     return ImageCheck(
         num_series=len(gated),
         num_series_accepted=sum(series.is_accepted for series in gated),
@@ -204,6 +243,16 @@ def _check_images(
         num_scans_assumed=sum(scan.time_assumed for scan in scans),
         num_files_ignored=index.num_ignored,
         num_files_broken=index.num_broken,
+        linkage={
+            name: LinkageCheck(
+                num_compared=one.num_compared, num_agreeing=one.num_agreeing
+            )
+            for name, one in agreements.items()
+        },
+        warnings=(
+            *warn_of_linkage(agreements),
+            *warn_of_images(imaging, gated, plans),
+        ),
     )
 
 

@@ -12,17 +12,37 @@ import tomllib
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from acfnet_core.canonical import canonical_json
+from acfnet_core.cohort.contract_checks import Check, faults_of_checks
+from acfnet_core.cohort.contract_columns import (
+    ClinicalColumn,
+    ContractSection,
+    Role,
+    Standardisation,
+)
+from acfnet_core.cohort.contract_imaging import (
+    CHANNELS,
+    Channel,
+    ImagingExpectations,
+)
 from acfnet_core.errors import ConfigError
 
-ColumnType = Literal["number", "binary", "category", "date", "text", "identifier"]
-Channel = Literal["ct", "liver", "tumour", "vessel"]
-CHANNELS: tuple[Channel, ...] = ("ct", "liver", "tumour", "vessel")
-"""The channels of every prepared scan, in the order of the tensor's channel axis."""
+__all__ = [
+    "CHANNELS",
+    "Channel",
+    "ClinicalColumn",
+    "DataContract",
+    "Endpoint",
+    "ImagingExpectations",
+    "Standardisation",
+    "find_contract",
+    "load_contract",
+    "shipped_contract",
+]
 
 _NUMERIC_TYPES = ("number", "binary", "category")
 _REASONS = {
@@ -32,64 +52,7 @@ _REASONS = {
 }
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Standardisation(_Section):
-    """How a number becomes a model input: (transform(x) - mean) / standard_deviation.
-
-    The constants are fixed in the contract, so that no site's data decides them.
-    """
-
-    transform: Literal["identity", "log1p"] = "identity"
-    mean: float = 0.0
-    standard_deviation: Annotated[float, Field(gt=0)] = 1.0
-
-
-class ClinicalColumn(_Section):
-    """One column of the clinical table: meaning, allowed values, when it is known."""
-
-    type: ColumnType
-    known: Literal["before_surgery", "specimen", "outcome", "identifier"]
-    meaning: str
-    unit: str | None = None
-    minimum: float | None = None
-    maximum: float | None = None
-    categories: dict[str, str] = Field(default_factory=dict)
-    """Code in the table -> meaning. A binary column's second code is its 1."""
-    missing_codes: tuple[str, ...] = ()
-    """Codes for a missing value beside the contract's own and the empty cell."""
-    date_format: str = "%Y-%m-%d"
-    required: bool = False
-    """Whether the table must have the column; features and endpoint always must."""
-    standardise: Standardisation = Standardisation()
-
-    @model_validator(mode="after")
-    def _check_values(self) -> "ClinicalColumn":
-        low, high = self.minimum, self.maximum
-        if low is not None and high is not None and low > high:
-            raise ValueError(f"minimum {low:g} is above maximum {high:g}")
-        if self.type == "binary" and len(self.codes) != 2:
-            raise ValueError("a binary column has exactly two categories")
-        if self.type == "category" and len(self.codes) < 2:
-            raise ValueError("a category column lists its categories")
-        return self
-
-    @property
-    def codes(self) -> tuple[str, ...]:
-        """The codes of a binary or category column, in the order of the contract."""
-        if self.type == "binary" and not self.categories:
-            return ("0", "1")
-        return tuple(self.categories)
-
-    @property
-    def num_inputs(self) -> int:
-        """How many model inputs the column gives: one, or one for each category."""
-        return len(self.codes) if self.type == "category" else 1
-
-
-class Endpoint(_Section):
+class Endpoint(ContractSection):
     """What is predicted: the time to an event, and whether it was seen."""
 
     name: str
@@ -98,42 +61,7 @@ class Endpoint(_Section):
     event_column: str
 
 
-class ImagingExpectations(_Section):
-    """Which scans are used and the grid on which they are laid."""
-
-    grid_shape: tuple[int, int, int]
-    """Voxels along (depth, height, width)."""
-    grid_spacing_mm: tuple[float, float, float]
-    """Voxel size along (depth, height, width)."""
-    window_centre_hu: float
-    window_width_hu: Annotated[float, Field(gt=0)]
-    window_clip: Annotated[float, Field(gt=0)]
-    """CT is stored in HU and shown as (HU - centre) / width, clipped to +-clip."""
-    segments: dict[Literal["liver", "tumour", "vessel"], tuple[str, ...]]
-    """Channel -> labels, any case; a final * stands for any ending."""
-    preferred_segmentation: str = "Segmentation"
-    """Of several segmentations of a series, the SeriesDescription that is taken."""
-    resection_date_column: str | None = None
-    earliest_months: float
-    latest_months: float
-    """Scans outside [earliest, latest], counted from the resection, are refused."""
-    max_scans: Annotated[int, Field(ge=1)] = 3
-    """Of more time points, those nearest to the resection are kept."""
-    min_slices: Annotated[int, Field(ge=2)] = 3
-    max_slice_spacing_mm: Annotated[float, Field(gt=0)] = 10.0
-
-    @model_validator(mode="after")
-    def _check_imaging(self) -> "ImagingExpectations":
-        if min(self.grid_shape) < 1 or min(self.grid_spacing_mm) <= 0:
-            raise ValueError("the grid's shape and spacing must be positive")
-        if self.earliest_months > self.latest_months:
-            raise ValueError("earliest_months is after latest_months")
-        if not self.segments.get("liver"):
-            raise ValueError("segments must name a liver: the crop is centred on it")
-        return self
-
-
-class DataContract(_Section):
+class DataContract(ContractSection):
     """The study's data dictionary, its endpoint and its expectations of images.
 
     Raises:
@@ -153,29 +81,67 @@ class DataContract(_Section):
     imaging: ImagingExpectations | None = None
     minimum_cell: Annotated[int, Field(ge=1)] = 10
     """Counts below it do not leave a site."""
+    minimum_patients: Annotated[int, Field(ge=1)] = 1
+    """Patients with an outcome that a site needs to take part in a run."""
     columns: dict[str, ClinicalColumn]
+    checks: tuple[Check, ...] = ()
+    """What must hold between columns; read where present, never required."""
 
     @model_validator(mode="after")
     def _check_references(self) -> "DataContract":
         unknown = [name for name in self._references() if name not in self.columns]
         if unknown:
             raise ValueError(f"no such column in columns: {', '.join(unknown)}")
-        if len(set(self.features)) != len(self.features):
-            raise ValueError("features names a column twice")
-        if self.columns[self.patient_id_column].type != "identifier":
-            raise ValueError("patient_id_column must be of type identifier")
-        if self.columns[self.endpoint.time_column].type != "number":
-            raise ValueError("endpoint.time_column must be of type number")
-        if self.columns[self.endpoint.event_column].type != "binary":
-            raise ValueError("endpoint.event_column must be of type binary")
+        faults = list(self._faults())
+        if faults:
+            raise ValueError("; ".join(faults))
         _refuse_forbidden_features(self)
         return self
+
+    def _faults(self) -> Iterable[str]:
+        """Yield what is wrong between sections; every named column exists."""
+        types = {name: column.type for name, column in self.columns.items()}
+        time = self.columns[self.endpoint.time_column]
+        if len(set(self.features)) != len(self.features):
+            yield "features names a column twice"
+        if types[self.patient_id_column] != "identifier":
+            yield "patient_id_column must be of type identifier"
+        if time.type != "number":
+            yield "endpoint.time_column must be of type number"
+        elif time.minimum is None or time.minimum < 0:
+            yield "endpoint.time_column needs a minimum of 0 or more"
+        if types[self.endpoint.event_column] != "binary":
+            yield "endpoint.event_column must be of type binary"
+        if self.imaging is not None:
+            yield from self.imaging.faults_of(self.columns)
+        yield from faults_of_checks(self.checks, self.columns)
 
     def _references(self) -> Iterable[str]:
         yield from (self.patient_id_column, *self.features)
         yield from (self.endpoint.time_column, self.endpoint.event_column)
-        resection = self.imaging.resection_date_column if self.imaging else None
-        yield from filter(None, (self.baseline_score_column, resection))
+        if self.baseline_score_column:
+            yield self.baseline_score_column
+        if self.imaging is not None:
+            yield from self.imaging.references()
+
+    def role_of(self, name: str) -> Role:
+        """Return what the study does with a column.
+
+        Nothing is said twice in a contract: the role follows from `features`,
+        `endpoint`, the columns named at the top, and from when the column is known.
+        """
+        column = self.columns[name]
+        if name == self.patient_id_column or column.known == "identifier":
+            return "identifier"
+        if name in (self.endpoint.time_column, self.endpoint.event_column):
+            return "outcome"
+        if column.known != "before_surgery":
+            return "forbidden"
+        if name in self.features:
+            return "feature"
+        if name == self.baseline_score_column:
+            return "baseline"
+        return "date" if column.type == "date" else "available"
 
     @property
     def required_columns(self) -> tuple[str, ...]:
@@ -187,6 +153,11 @@ class DataContract(_Section):
             *self.features,
         }
         return tuple(n for n, c in self.columns.items() if c.required or n in needed)
+
+    @property
+    def fewest_patients(self) -> int:
+        """The fewest patients with an outcome with which a site joins a run."""
+        return max(self.minimum_cell, self.minimum_patients)
 
     @property
     def num_clinical_features(self) -> int:

@@ -19,12 +19,21 @@ def _write_table(path: str, table: dict[str, Any], lines: list[str]) -> None:
     if path:
         lines += ["", f"[{path}]"]
     for key, value in table.items():
-        if value is not None and not isinstance(value, dict):
+        is_table = isinstance(value, dict) or _is_array_of_tables(value)
+        if value is not None and not is_table:
             lines.append(f"{_write_key(key)} = {_write_value(value)}")
     for key, value in table.items():
+        name = f"{path}.{_write_key(key)}" if path else _write_key(key)
         if isinstance(value, dict):
-            name = _write_key(key)
-            _write_table(f"{path}.{name}" if path else name, value, lines)
+            _write_table(name, value, lines)
+        elif _is_array_of_tables(value):
+            for one in value:
+                lines += ["", f"[[{name}]]"]
+                _write_table("", one, lines)
+
+
+def _is_array_of_tables(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
 
 
 def _write_key(key: str) -> str:

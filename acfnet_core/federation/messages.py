@@ -93,6 +93,8 @@ class RoundReply(Section):
     """Null when the request did not ask for training."""
     num_examples: Annotated[int, Field(ge=1, le=MAX_EXAMPLES)]
     num_steps: Annotated[int, Field(ge=0)]
+    mapping_sha256: Sha256 | None = None
+    """Hash of how the site read its table; null where its data does not say."""
     counts: CohortCounts
     metrics: SiteMetrics
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]

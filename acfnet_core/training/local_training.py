@@ -11,6 +11,7 @@ from acfnet_core.cohort.prepared.store import PreparedCohort
 from acfnet_core.errors import DataError
 from acfnet_core.model.network import AcfNet
 from acfnet_core.objective.loss import LossConfig
+from acfnet_core.training.augmentation import Augmentation
 from acfnet_core.training.batches import shuffled_batches
 from acfnet_core.training.compute import ComputeOptions, prepared
 from acfnet_core.training.early_stopping import (
@@ -111,6 +112,7 @@ def train_locally(
                 loss=loss,
                 physical_batch_size=min(size, settings.batch_size),
                 share=share or WholeBatch(),
+                augmentation=_augmentation_of(settings, cohort, seed),
             ),
             settings=settings,
             part=part or RoundOfRun(),
@@ -161,7 +163,7 @@ class _RoundOfWork:
         self, number: int, num_steps: int, indices: list[int]
     ) -> Iterator[TrainingEvent]:
         before = self.step.physical_batch_size
-        loss = self.step.make_gradient(indices)
+        loss = self.step.make_gradient(indices, step=number)
         if self.step.physical_batch_size < before:
             yield PhysicalBatchReduced(
                 before=before, after=self.step.physical_batch_size
@@ -186,6 +188,15 @@ class _RoundOfWork:
         loss = share.agree(loss)
         is_best = self.best.judge(loss)
         yield PassValidated(pass_number=pass_number, loss=loss, is_best=is_best)
+
+
+def _augmentation_of(
+    settings: LocalTrainingSettings, cohort: PreparedCohort, seed: int
+) -> Augmentation | None:
+    imaging = cohort.contract.imaging
+    if settings.augmentation is None or imaging is None:
+        return None
+    return Augmentation(settings=settings.augmentation, imaging=imaging, seed=seed)
 
 
 def _require_patients(cohort: PreparedCohort) -> None:

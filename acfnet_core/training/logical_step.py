@@ -17,6 +17,7 @@ from acfnet_core.cohort.prepared.store import PreparedCohort
 from acfnet_core.errors import MachineError
 from acfnet_core.model.network import AcfNet
 from acfnet_core.objective.loss import LossConfig, total_loss
+from acfnet_core.training.augmentation import Augmentation
 from acfnet_core.training.batches import make_batch
 from acfnet_core.training.compute import Forward
 from acfnet_core.training.reproducibility import RandomState
@@ -80,8 +81,9 @@ class LogicalStep:
     loss: LossConfig
     physical_batch_size: int
     share: Share = field(default_factory=WholeBatch)
+    augmentation: Augmentation | None = None
 
-    def make_gradient(self, indices: Sequence[int]) -> float:
+    def make_gradient(self, indices: Sequence[int], *, step: int = 1) -> float:
         """Put the gradient of the mean loss of some patients on the parameters.
 
         Where the memory does not hold the physical batch, it is halved, the random
@@ -89,6 +91,7 @@ class LogicalStep:
 
         Args:
             indices: The logical batch, of all processes together.
+            step: Its number in the round, from 1.
 
         Returns:
             The mean loss of the logical batch.
@@ -99,18 +102,18 @@ class LogicalStep:
         """
         own = self.share.of(indices)
         before = RandomState.take(next(self.model.parameters()).device)
-        while (loss := self._try(own, len(indices))) is None:
+        while (loss := self._try(own, len(indices), step)) is None:
             self._reduce(len(own))
             before.restore()
         return self.share.add_up(self.model, loss)
 
-    def _try(self, own: Sequence[int], num_patients: int) -> float | None:
+    def _try(self, own: Sequence[int], num_patients: int, step: int) -> float | None:
         """Accumulate this process's gradient; None if the memory did not hold it."""
         self.model.zero_grad(set_to_none=True)
         try:
             return sum(
                 self._backward(
-                    own[start : start + self.physical_batch_size], num_patients
+                    own[start : start + self.physical_batch_size], num_patients, step
                 )
                 for start in range(0, len(own), self.physical_batch_size)
             )
@@ -119,12 +122,15 @@ class LogicalStep:
                 raise
         return None
 
-    def _backward(self, indices: Sequence[int], num_patients: int) -> float:
+    def _backward(self, indices: Sequence[int], num_patients: int, step: int) -> float:
         """Add the gradient of a physical batch; return its share of the mean loss."""
         device = next(self.model.parameters()).device
         batch = make_batch(self.cohort, indices, self.model.config, device)
+        inputs = batch.inputs
+        if self.augmentation is not None:
+            inputs = self.augmentation.change(inputs, indices, step=step)
         terms = total_loss(
-            self.forward(batch.inputs),
+            self.forward(inputs),
             time_bin=batch.time_bin,
             kind=batch.kind,
             config=self.loss,

@@ -9,6 +9,21 @@ from acfnet_core.config import Section
 Schedule = Literal["constant", "cosine"]
 
 
+class AugmentationSettings(Section):
+    """How far a patient's scans are changed while training, the same at every site."""
+
+    rotation_degrees: Annotated[float, Field(ge=0, le=45)] = 5.0
+    """Largest turn about each axis."""
+    scale_share: Annotated[float, Field(ge=0, le=0.5)] = 0.05
+    """Largest stretch: 0.05 is from 1/1.05 to 1.05."""
+    shift_mm: Annotated[float, Field(ge=0, le=100)] = 5.0
+    """Largest shift along each axis."""
+    gain_sd: Annotated[float, Field(ge=0, le=0.5)] = 0.02
+    """Standard deviation of the factor on a scan's HU."""
+    offset_sd_hu: Annotated[float, Field(ge=0, le=100)] = 5.0
+    """Standard deviation of the shift of a scan's HU."""
+
+
 class LocalTrainingSettings(Section):
     """The local work of one round, the same at every site.
 
@@ -34,6 +49,8 @@ class LocalTrainingSettings(Section):
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-2
     max_grad_norm: Annotated[float, Field(gt=0)] = 5.0
     """The mean gradient of a step is scaled down to at most this norm."""
+    augmentation: AugmentationSettings | None = None
+    """Small changes to the scans while training; left out, there are none."""
     validation_share: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """Share of a site's patients that judge when to stop, and are never trained on; 0
     leaves early stopping out."""

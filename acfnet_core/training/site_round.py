@@ -92,7 +92,7 @@ def answer_round(
 
     Raises:
         DataError: Another contract (`data.contract_mismatch`), or fewer patients than
-            the contract's minimum cell (`data.too_few_patients`), all of them or those
+            the contract's minimum (`data.too_few_patients`), all of them or those
             of a validation part (`data.validation_too_small`).
         MachineError: The memory or a process failed while training.
         ProtocolError: The parameters are not the announced ones
@@ -131,6 +131,7 @@ def answer_round(
         parameters_sha256=parameters_sha256,
         num_examples=num_examples,
         num_steps=num_steps,
+        mapping_sha256=cohort.mapping_sha256,
         counts=cohort_counts(cohort, model.config),
         metrics=site_metrics(prediction, minimum_cell=cohort.contract.minimum_cell),
         seconds=monotonic() - started,
@@ -225,7 +226,7 @@ def _check_cohort(request: RoundRequest, cohort: PreparedCohort) -> None:
             "The site's data was prepared under another contract than the run's.",
             remedy="Ask the coordinator for the contract, then prepare the data again.",
         )
-    minimum = cohort.contract.minimum_cell
+    minimum = cohort.contract.fewest_patients
     if len(cohort.patients) < minimum:
         raise DataError(
             "data.too_few_patients",

@@ -1,6 +1,7 @@
 """A site's data commands: where its data lies, under which contract it is prepared."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from acf_client.enrolment import require_enrolment
 from acf_client.site import Site
@@ -12,7 +13,7 @@ from acfnet_core.cohort.prepared.preparation_events import (
     PreparationEvent,
 )
 from acfnet_core.cohort.sources import CohortSources
-from acfnet_core.cohort.table.mapping import TableMapping
+from acfnet_core.cohort.table.fault_values import write_fault_values
 
 
 def read_contract(site: Site) -> DataContract:
@@ -31,9 +32,21 @@ def data_sources(site: Site) -> CohortSources:
     return CohortSources(
         clinical_table=site.clinical_table,
         images_folder=site.images,
-        mapping=TableMapping(column_names=site.config.data.columns),
+        mapping=site.table_mapping,
         nifti_labels=site.nifti_labels,
         repairs=Repairs(**site.config.data.repairs.model_dump()),
+    )
+
+
+def write_values(site: Site, target: Path) -> int:
+    """Write the table's faulty values into a private file; return how many.
+
+    Raises:
+        AcfnetError: The site is not enrolled, or its table cannot be read.
+        MachineError: The file cannot be written.
+    """
+    return write_fault_values(
+        target, site.clinical_table, read_contract(site), site.table_mapping
     )
 
 

@@ -3,11 +3,12 @@
 Counts, codes and row numbers are shown, and nothing else of a patient.
 """
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from acf_client.console import Console
 from acfnet_core.cohort.prepared.preparation_events import (
@@ -22,11 +23,14 @@ from acfnet_core.cohort.quick_look.folder_findings import REPAIRS
 if TYPE_CHECKING:
     # Heavy to import, and needed for their types alone.
     from acfnet_core.cohort.check import CheckReport, ImageCheck
+    from acfnet_core.cohort.deidentified.export import ExportEvent, ExportFinished
     from acfnet_core.cohort.quick_look.folder_findings import (
         FolderInspection,
         SegmentationFinding,
         SeriesFinding,
     )
+    from acfnet_core.cohort.synthetic.cohort_mix import HospitalWritten
+    from acfnet_core.cohort.synthetic.sites import PatientWritten
 
 _SEGMENTS_SHOWN = 8
 
@@ -70,6 +74,10 @@ class DataConsole(Console):
         self._show_without_outcome(table.num_patients, table.num_without_outcome)
         for fault in table.faults:
             self.say(f"  fault: {fault.text}")
+        for warning in report.warnings:
+            self._warn(warning.text)
+        for doubt in table.warnings:
+            self._warn(doubt.text)
         missing = {name: n for name, n in table.num_missing.items() if n}
         if missing:
             shown = ", ".join(f"{name} {n}" for name, n in missing.items())
@@ -86,6 +94,60 @@ class DataConsole(Console):
         self._show_segmentations(images)
         self._show_repairs(images.repaired_codes)
         self._show_codes({**images.series_codes, **images.study_codes}, report.meanings)
+        for warning in images.warnings:
+            self._warn(warning.text)
+
+    def show_data_report(self, content: Mapping[str, Any]) -> None:
+        """Show where the page of `data report` is, and what it says first."""
+        scans = (
+            f"{content['num_scans']} scans, of which {content['num_scans_marked']} are "
+            "marked for a second look"
+            if content["is_prepared"]
+            else "nothing prepared yet"
+        )
+        self.say(
+            f"{content['num_rows']} rows, {content['num_patients']} patients with an "
+            f"outcome, {content['num_events']} events; {scans}"
+        )
+        size_mb = content["size_bytes"] / 1e6
+        self.say(
+            f"Wrote {content['report']} ({size_mb:.1f} MB), for this site's own eyes: "
+            "it holds images of patients, do not send it"
+        )
+
+    def show_summary(self, rows: Iterable[tuple[str, str, str]]) -> None:
+        """Show what `data summary` says, a figure a line."""
+        table = Table(box=None, padding=(0, 2, 0, 2))
+        for heading in ("", "known", "figures"):
+            table.add_column(heading)
+        for row in rows:
+            table.add_row(*(Text(cell) for cell in row))
+        self._out.print(table)
+
+    def show_synthesis(
+        self, events: "Iterable[PatientWritten | HospitalWritten]"
+    ) -> "list[HospitalWritten]":
+        """Show progress while hospitals are made up; return them."""
+        # Its class is heavy to import, and by now it has been.
+        from acfnet_core.cohort.synthetic.cohort_mix import HospitalWritten
+
+        hospitals: list[HospitalWritten] = []
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            console=self._out,
+            transient=True,
+            disable=not self._out.is_terminal,
+        ) as bars:
+            task = bars.add_task("patients", total=None)
+            for event in events:
+                if isinstance(event, HospitalWritten):
+                    hospitals.append(event)
+                    self._show_hospital(event)
+                else:
+                    bars.update(task, completed=event.index, total=event.total)
+        return hospitals
 
     def show_preparation(self, events: Iterable[PreparationEvent]) -> CohortFinished:
         """Show progress while patients are prepared; return the last event."""
@@ -117,6 +179,48 @@ class DataConsole(Console):
                     return event
         raise AssertionError("a preparation ends with CohortFinished")
 
+    def show_export(self, events: "Iterable[ExportEvent]") -> "ExportFinished":
+        """Show progress while a copy is written, and what to think of; return it."""
+        # Its classes are heavy to import, and by now they have been.
+        from acfnet_core.cohort.deidentified.export import (
+            ExportFinished,
+            PatientExported,
+        )
+
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            console=self._out,
+            transient=True,
+            disable=not self._out.is_terminal,
+        ) as bars:
+            task = bars.add_task("patients", total=None)
+            for event in events:
+                if isinstance(event, PatientExported):
+                    bars.update(task, completed=event.index, total=event.total)
+                    if event.left_out:
+                        codes = ", ".join(event.left_out)
+                        self.say(f"  row {event.row_number}: {codes}")
+                elif isinstance(event, ExportFinished):
+                    self._show_exported(event)
+                    return event
+        raise AssertionError("an export ends with ExportFinished")
+
+    def _show_exported(self, event: "ExportFinished") -> None:
+        ready, manifest = event.ready, event.ready.manifest
+        self.say(
+            f"Copied {manifest.num_patients} patients, {manifest.num_with_scans} of "
+            f"them with {manifest.num_scans} scans; {len(manifest.columns)} columns"
+        )
+        if ready.num_ages_capped:
+            self.say(f"  {ready.num_ages_capped} ages above 90 are written as 90")
+        for code, count in ready.left_out.items():
+            self.say(f"  not copied: {count} x {code}")
+        for line in manifest.caution:
+            self._out.print(f"  {line}", style="yellow", markup=False)
+        self.say(f"Wrote {event.folder}; export.json ({ready.manifest_sha256[:12]})")
+
     def _show_finished(self, event: CohortFinished) -> None:
         self.say(
             f"Prepared {event.num_patients} patients ({event.num_events} events), "
@@ -137,6 +241,19 @@ class DataConsole(Console):
         self._show_repairs(event.repaired)
         for code, count in event.refused.items():
             self.say(f"  not used: {count} x {code}")
+
+    def _warn(self, text: str) -> None:
+        """Show what to look at; nothing is kept from being prepared by it."""
+        self._out.print(f"  warning: {text}", style="yellow", markup=False)
+
+    def _show_hospital(self, written: "HospitalWritten") -> None:
+        plan = written.plan
+        num_defects = len(plan.image_defects) + len(plan.table_defects)
+        self.say(
+            f"{written.folder}: {plan.site.num_patients} patients, table "
+            f"{plan.site.table}, masks {plan.site.form.masks}, pixels "
+            f"{plan.site.form.coding}, seeded defects {num_defects} (answer-key.json)"
+        )
 
     def _show_without_outcome(self, num_patients: int, num_without: int) -> None:
         """Say what patients without an outcome are for."""

@@ -120,7 +120,9 @@ def predict_at_site(
     contract = read_contract(site)
     asked = _load(model_folders, contract)
     landmark_months = asked.releases[0].landmark_months
-    prepared = open_store(site.prepared_folder, contract=contract)
+    prepared = open_store(
+        site.prepared_folder, contract=contract, mapping=site.table_mapping
+    )
     cohort = view_at_landmark(prepared, landmark_months)
     pseudonym = make_pseudonym(site.load_pseudonym_key(), patient_id)
     patient = _find(pseudonym, cohort, prepared, site.prepared_folder)

@@ -3,9 +3,11 @@
 import json
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from acfnet_core.cohort.table.mapping import TableDialect
 
 SETTINGS_NAME = "site.toml"
 
@@ -49,6 +51,8 @@ class DataConfig(BaseModel):
         default_factory=dict
     )
     """Value in NIfTI masks -> the segment it stands for, or several."""
+    table: TableDialect = TableDialect()
+    """How the table's values are written."""
     repairs: RepairsConfig = RepairsConfig()
 
     @model_validator(mode="after")
@@ -127,6 +131,10 @@ def settings_text(config: SiteConfig) -> str:
     labels = "\n".join(
         f"{value} = {_quote(names)}" for value, names in data.nifti_labels.items()
     )
+    table = "\n".join(
+        f"{name} = {_inline(value)}"
+        for name, value in data.table.model_dump(exclude_defaults=True).items()
+    )
     number = config.compute.num_threads
     threads = "# num_threads = 4" if number is None else f"num_threads = {number}"
     return f"""\
@@ -144,6 +152,16 @@ clinical_table = {_quote(str(data.clinical_table))}
 [data.columns]
 # "heading in your table" = "name in the data contract", only where the two differ.
 {columns}
+
+[data.table]
+# How values are written, only where it is not as the contract says. Columns go by the
+# contract's names; docs/data-contract.md has all settings.
+# decimal_mark = ","
+# missing_codes = ["n/a"]
+# date_formats = {{ date_of_liver_resection = "%d.%m.%Y" }}
+# codes = {{ sex = {{ m = "1", f = "2" }} }}
+# unit_factors = {{ max_tumor_size = 0.1 }}
+{table}
 
 [data.nifti_labels]
 # Only where segmentations are NIfTI masks: value in the masks = "segment", or several.
@@ -173,10 +191,18 @@ device = {_quote(config.compute.device)}
 """
 
 
+def _inline(value: Any) -> str:
+    """Write a value on one line, a table too."""
+    if isinstance(value, dict):
+        pairs = (f"{_quote(key)} = {_inline(one)}" for key, one in value.items())
+        return f"{{ {', '.join(pairs)} }}"
+    return _quote(value)
+
+
 def _truth(value: bool) -> str:
     return "true" if value else "false"
 
 
-def _quote(value: str | tuple[str, ...]) -> str:
+def _quote(value: str | float | tuple[str, ...]) -> str:
     """Write TOML basic strings, which are JSON's but for one control character."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

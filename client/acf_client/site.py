@@ -11,6 +11,7 @@ from typing import Any
 
 from acf_client.settings import SETTINGS_NAME, DataConfig, SiteConfig, settings_text
 from acfnet_core.audit import AuditLog
+from acfnet_core.cohort.table.mapping import TableMapping
 from acfnet_core.config import check_settings, read_settings
 from acfnet_core.errors import ConfigError, DataError, IdentityError, MachineError
 from acfnet_core.files import (
@@ -34,7 +35,10 @@ _OWN_NAMES = frozenset(
         "audit.jsonl",
         "trainer.sock",
         "running.lock",
+        "released-summaries.json",
+        "released-summaries.lock",
         "predictions",
+        "data-report.html",
         "flower",
     }
 )
@@ -68,6 +72,12 @@ class Site:
             int(value): (names,) if isinstance(names, str) else names
             for value, names in self.config.data.nifti_labels.items()
         }
+
+    @property
+    def table_mapping(self) -> TableMapping:
+        """How the site's table differs from the contract."""
+        data = self.config.data
+        return TableMapping(column_names=data.columns, dialect=data.table)
 
     @property
     def identity_folder(self) -> Path:
@@ -110,9 +120,19 @@ class Site:
         return self.folder / "prepared"
 
     @property
+    def data_report_path(self) -> Path:
+        """The page that `data report` writes unless told another place."""
+        return self.folder / "data-report.html"
+
+    @property
     def predictions_folder(self) -> Path:
         """What `predict` says of patients, a folder each; made when first asked."""
         return self.folder / "predictions"
+
+    @property
+    def summaries_path(self) -> Path:
+        """Every data summary that has left the site."""
+        return self.folder / "released-summaries.json"
 
     @property
     def logs_folder(self) -> Path:

@@ -43,7 +43,8 @@ def running_site(site: Site) -> Iterator[list[Child]]:
         MachineError: It is running already, or a process died or was not ready in time.
     """
     address = require_enrolment(site).address
-    open_store(site.prepared_folder, contract=load_contract(site.contract_path))
+    contract = load_contract(site.contract_path)
+    open_store(site.prepared_folder, contract=contract, mapping=site.table_mapping)
     children: list[Child] = []
     with held_lock(site.folder / LOCK_NAME, what="this site"):
         # A crash may have left it behind; while we hold the lock nobody listens there.

@@ -131,7 +131,9 @@ def load_trainer(site: Site) -> Trainer:
     return Trainer(
         site=site,
         name=enrolment.site,
-        cohort=open_store(site.prepared_folder, contract=contract),
+        cohort=open_store(
+            site.prepared_folder, contract=contract, mapping=site.table_mapping
+        ),
         device=device,
         compute=compute,
         key=load_key(site.key_path),

@@ -207,6 +207,31 @@ def site_list(folder: Folder = HERE, as_json: AsJson = False) -> None:
         _next("acf-server site invite HOSPITAL")
 
 
+@site_app.command("data")
+def site_data(
+    take: Annotated[
+        Path | None, typer.Option(help="Take this summary, which a site sent.")
+    ] = None,
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Show what the sites told of their data, side by side, and where it differs.
+
+    Example:  acf-server site data --take summary.json
+    """
+    from acf_server.coordinator import open_coordinator
+    from acf_server.site_data import compare_sites, take_summary
+
+    coordinator = open_coordinator(folder)
+    if take is not None:
+        taken = take_summary(coordinator, take).summary
+        console.say(f"Took release {taken.release} of {taken.site}.")
+    compared = compare_sites(coordinator)
+    if as_json:
+        _write_json(compared.as_json())
+    _next(console.show_site_data(compared, folder))
+
+
 @app.command()
 def start(folder: Folder = HERE) -> None:
     """Run the server until Ctrl-C.

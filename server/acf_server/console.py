@@ -6,6 +6,7 @@ and final. Results for other programs go to stdout, and not through here.
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console as RichConsole
@@ -17,6 +18,8 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.table import Table
+from rich.text import Text
 
 from acf_server.run_events import (
     ModelJudged,
@@ -36,6 +39,7 @@ from acfnet_core.evaluation.verdict import Interval, Verdict
 
 if TYPE_CHECKING:
     # Heavy to import, and needed for their types alone.
+    from acf_server.site_data import ComparedSites
     from acfnet_core.cohort.synthetic.sites import PatientWritten
 
 
@@ -77,6 +81,27 @@ class Console:
                 f"{name}: {event.num_patients} patients prepared, "
                 f"{event.num_scans} scans"
             )
+
+    def show_site_data(self, compared: "ComparedSites", folder: Path) -> str:
+        """Show the sites' summaries and their differences; return what to type next.
+
+        What comes from a site is shown as text alone and cannot steer the terminal.
+        """
+        if not compared.stored:
+            self.say("No site has told of its data yet.")
+            return "at a site: acf-client data summary --write summary.json"
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for heading in compared.headings():
+            table.add_column(Text(heading))
+        for row in compared.rows():
+            table.add_row(*(Text(cell) for cell in row))
+        self._out.print(table)
+        for warning in compared.warnings:
+            line = f"warning: {warning.describe()}"
+            self._out.print(line, style="yellow", markup=False)
+        if not compared.warnings:
+            self.say("No difference is beyond the thresholds.")
+        return f"acf-server run start run.toml --folder {folder}"
 
     def verdict(self, verdict: Verdict) -> None:
         """Say the headline and each model's figures."""

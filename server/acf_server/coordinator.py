@@ -32,6 +32,7 @@ _OWN_NAMES = frozenset(
         "registry.sqlite",
         "audit.jsonl",
         "running.lock",
+        "site-data",
     }
 )
 
@@ -70,6 +71,11 @@ class Coordinator:
     def runs_folder(self) -> Path:
         """One folder for each run."""
         return self.folder / "runs"
+
+    @property
+    def site_data_folder(self) -> Path:
+        """What the sites told of their data; made when the first is taken."""
+        return self.folder / "site-data"
 
     @property
     def logs_folder(self) -> Path:

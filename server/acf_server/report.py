@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from acf_server import plots, report_numbers
@@ -40,6 +40,7 @@ from acf_server.run_files import (
 from acfnet_core.evaluation.verdict import METRIC_NAMES, YEARS, Verdict
 from acfnet_core.files import write_atomically
 from acfnet_core.pictures.risk_map_panels import RiskMapPatient, plot_risk_maps
+from acfnet_core.report_page import page_environment
 
 NUM_PATIENTS_SHOWN = 2
 
@@ -157,14 +158,8 @@ def _draw_verdict(
 
 @cache
 def _environment() -> Environment:
-    """Return the templates, with every inserted text escaped and no name undefined."""
-    environment = Environment(
-        loader=PackageLoader("acf_server"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    """Return the templates with the ways in which numbers are written."""
+    environment = page_environment("acf_server")
     for write in (
         report_numbers.count,
         report_numbers.decimal,

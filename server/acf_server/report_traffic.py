@@ -83,8 +83,8 @@ def _describe_reply(run: RunRecord) -> list[LeftRow]:
         LeftRow(
             what="Labels",
             content="the form of the message, the names of site and run, the round, "
-            "hashes of the parameters before and after training, and the site's "
-            "signature",
+            "hashes of the parameters before and after training and of how the site's "
+            "table is read, and the site's signature",
             amount="one of each an answer",
             fields=_LABELS,
         ),
@@ -98,6 +98,7 @@ _LABELS = (
     "round",
     "base_sha256",
     "parameters_sha256",
+    "mapping_sha256",
     "signature",
 )
 

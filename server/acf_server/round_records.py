@@ -46,6 +46,7 @@ class RoundBook:
         self._costs: dict[int, _Cost] = {}
         self._records: list[RoundRecord] = []
         self._counts: dict[str, CohortCounts] = {}
+        self._mappings: dict[str, str | None] = {}
         self._answered: Counter[str] = Counter()
         self._failed: dict[str, Counter[str]] = {site: Counter() for site in sites}
 
@@ -80,6 +81,7 @@ class RoundBook:
         """
         for reply in replies:
             self._counts[reply.site] = reply.counts
+            self._mappings[reply.site] = reply.mapping_sha256
         losses = _figures(replies, "loss")
         concordances = _figures(replies, "harrell_c")
         worst_loss = max(losses, key=lambda f: f[1], default=None)
@@ -153,6 +155,7 @@ class RoundBook:
             SiteRecord(
                 name=site,
                 **self._counts.get(site, unknown).model_dump(),
+                mapping_sha256=self._mappings.get(site),
                 rounds_answered=self._answered[site],
                 rounds_failed=dict(self._failed[site]),
             )

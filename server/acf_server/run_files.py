@@ -96,6 +96,8 @@ class SiteRecord(_Record):
     followed_months: PositiveFloat | None = None
     """How long at least the minimum cell of its patients were at risk; null in files
     from before sites told it."""
+    mapping_sha256: str | None = None
+    """Of how the site reads its table, as it last told."""
     rounds_answered: NonNegativeInt
     rounds_failed: dict[str, NonNegativeInt]
 

@@ -61,6 +61,21 @@ def test_json_has_series_segmentations_tables_and_the_rest(
     assert (said["patients"], said["damaged"], said["other"]) == (1, [], {})
 
 
+def test_a_repair_is_shown_and_not_done(client: Program, export: Path) -> None:
+    ended = client.run("data", "inspect", export, "--repair", "--json")
+    (series,) = json.loads(ended.stdout)["series"]
+    assert (series["verdict"], series["codes"]) == ("accepted", [])
+    assert (series["shape"], series["files"]) == ([12, 32, 30], 11)
+    assert series["repaired"] == ["MISSING_SLICES"]
+    assert "  mended MISSING_SLICES: " in ended.stderr
+    assert len(list(export.rglob("*.dcm"))) == 12
+
+
+def test_without_a_repair_none_is_told(client: Program, export: Path) -> None:
+    said = json.loads(client.run("data", "inspect", export, "--json").stdout)
+    assert [series["repaired"] for series in said["series"]] == [[]]
+
+
 def test_no_patient_is_named(client: Program, export: Path) -> None:
     ended = client.run("data", "inspect", export, "--json")
     assert "CANARY" not in ended.stdout + ended.stderr
@@ -75,7 +90,7 @@ def test_nothing_is_written(client: Program, export: Path) -> None:
 def test_a_name_cannot_steer_the_terminal(client: Program, tmp_path: Path) -> None:
     (tmp_path / "[red]\x1b[2J.csv").write_text("a\n1\n")
     ended = client.run("data", "inspect", tmp_path)
-    assert "Table [red]?[2J.csv" in ended.stderr
+    assert r"Table [red]\x1b[2J.csv" in ended.stderr
 
 
 def test_a_folder_that_does_not_exist_is_named(client: Program, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def test_a_site_that_runs_is_not_started_again(
     state = SimpleNamespace(address="127.0.0.1:9092")
     monkeypatch.setattr(supernode, "require_enrolment", lambda site: state)
     monkeypatch.setattr(supernode, "load_contract", lambda path: None)
-    monkeypatch.setattr(supernode, "open_store", lambda folder, contract: None)
+    monkeypatch.setattr(supernode, "open_store", lambda folder, **_: None)
     with (
         held_lock(site.folder / LOCK_NAME, what="this site"),
         pytest.raises(MachineError, match="this site is running already") as caught,

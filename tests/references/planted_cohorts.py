@@ -145,7 +145,9 @@ def planted_contract() -> DataContract:
                 type="identifier", known="identifier", meaning="Made up"
             ),
             **dict.fromkeys(names, feature),
-            "months": ClinicalColumn(type="number", known="outcome", meaning="Made up"),
+            "months": ClinicalColumn(
+                type="number", known="outcome", meaning="Made up", minimum=0
+            ),
             "seen": ClinicalColumn(type="binary", known="outcome", meaning="Made up"),
         },
     )

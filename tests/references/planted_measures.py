@@ -26,7 +26,7 @@ from acfnet_core.model.risk_maps import upsample_risk_maps
 from acfnet_core.objective.loss import LossConfig
 from acfnet_core.training.batches import make_batch
 from acfnet_core.training.local_training import train_locally
-from acfnet_core.training.settings import LocalTrainingSettings
+from acfnet_core.training.settings import AugmentationSettings, LocalTrainingSettings
 
 CPU = torch.device("cpu")
 BATCH_SIZE = 64
@@ -50,11 +50,15 @@ def fit_network(
     learning_rate: float = 1e-3,
     batch_size: int = 16,
     loss: LossConfig | None = None,
+    augmentation: AugmentationSettings | None = None,
 ) -> AcfNet:
     """Train a new network; `seed` decides its start, the order and the dropout."""
     model = build_model(config, seed=seed)
     settings = LocalTrainingSettings(
-        local_epochs=num_epochs, learning_rate=learning_rate, batch_size=batch_size
+        local_epochs=num_epochs,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        augmentation=augmentation,
     )
     # Dropout draws from the global state, which is put back afterwards.
     with torch.random.fork_rng(devices=[]):

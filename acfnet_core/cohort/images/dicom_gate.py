@@ -6,9 +6,11 @@ on, and nothing hints that pixels were changed. A fault that the site lets be me
 ours, slice by slice in millimetres, and highdicom's; one no is enough.
 """
 
-import hashlib
+import filecmp
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from pydicom.uid import UID
@@ -18,13 +20,15 @@ from acfnet_core.cohort.images.dicom_index import (
     DicomIndex,
     InstanceHeader,
 )
+from acfnet_core.cohort.images.enhanced_ct import ENHANCED_CT_STORAGE
 from acfnet_core.cohort.images.refusals import NOTES
 from acfnet_core.cohort.images.repairs import NO_REPAIRS, Repairs
 from acfnet_core.cohort.images.slice_stack import judge_stack, normal_of
 
 _CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
-_ENHANCED_CT_STORAGE = "1.2.840.10008.5.1.4.1.1.2.1"
 _ORIENTATION_TOLERANCE = 1e-4
+_SPACING_TOLERANCE = 1e-4
+_FARTHEST_MM = 1e6
 _MAX_SIDE = 4096
 _MAX_VOXELS = 2**30
 _UNCOMPRESSED = (
@@ -125,29 +129,36 @@ def gate_series(
 def _without_copies(
     headers: Sequence[InstanceHeader],
 ) -> tuple[list[InstanceHeader], list[str]]:
-    kept: dict[str, InstanceHeader] = {}
-    codes: list[str] = []
+    kept: dict[tuple[str, int], InstanceHeader] = {}
+    files_of: dict[Path, set[Path]] = defaultdict(set)
     for header in headers:
         # A file without a UID is nobody's copy.
-        key = header.sop_instance_uid or f"at {header.path}"
-        first = kept.setdefault(key, header)
+        uid = header.sop_instance_uid or f"at {header.path}"
+        first = kept.setdefault((uid, header.frame_number), header)
         if first is not header:
-            is_copy = _digest(first) == _digest(header)
-            codes.append("SAME_INSTANCE_TWICE" if is_copy else "INSTANCE_CONFLICT")
-    return list(kept.values()), sorted(set(codes))
+            files_of[first.path].add(header.path)
+    codes = {
+        "SAME_INSTANCE_TWICE" if _is_copy(one, other) else "INSTANCE_CONFLICT"
+        for one, others in files_of.items()
+        for other in others
+    }
+    return list(kept.values()), sorted(codes)
 
 
-def _digest(header: InstanceHeader) -> bytes:
-    with header.path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+def _is_copy(one: Path, other: Path) -> bool:
+    """Tell whether two files are the same; one that is gone is no copy."""
+    try:
+        return filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False
 
 
 def _findings(headers: list[InstanceHeader]) -> list[tuple[str, bool]]:
     """Return each code that single headers decide, and whether it applies."""
     localizers = [_is_localizer(header) for header in headers]
     sizes = {(header.num_rows, header.num_columns) for header in headers}
-    num_voxels = sum(header.num_rows * header.num_columns for header in headers)
-    is_multi_frame = any(_is_multi_frame(header) for header in headers)
+    num_voxels = sum(h.num_rows * h.num_columns * h.num_frames for h in headers)
+    is_multi_frame = _is_multi_frame(headers)
     return [
         ("MIXED_PATIENT", len({header.patient_id for header in headers}) > 1),
         ("NO_PATIENT_ID", not all(header.patient_id for header in headers)),
@@ -165,7 +176,7 @@ def _findings(headers: list[InstanceHeader]) -> list[tuple[str, bool]]:
         ),
         ("MIXED_SIZE", len(sizes) > 1),
         ("MIXED_ORIENTATION", _differ(headers, "orientation", _ORIENTATION_TOLERANCE)),
-        ("MIXED_PIXELSPACING", _differ(headers, "pixel_spacing", 1e-3)),
+        ("MIXED_PIXELSPACING", _differ(headers, "pixel_spacing", _SPACING_TOLERANCE)),
         ("NO_RESCALE", not is_multi_frame and not all(h.has_rescale for h in headers)),
         ("TRUNCATED", any(_is_truncated(header) for header in headers)),
         ("LOSSY", any(_is_lossy(header) for header in headers)),
@@ -186,16 +197,23 @@ def _is_localizer(header: InstanceHeader) -> bool:
     return "LOCALIZER" in header.image_type
 
 
-def _is_multi_frame(header: InstanceHeader) -> bool:
-    return header.sop_class_uid == _ENHANCED_CT_STORAGE or header.num_frames > 1
+def _is_multi_frame(headers: list[InstanceHeader]) -> bool:
+    """Tell whether there are frames that are not the one stack of one file."""
+    num_files = len({header.path for header in headers})
+    return any(
+        header.num_frames > 1
+        or (header.frame_number > 0 and num_files > 1)
+        or (header.frame_number == 0 and header.sop_class_uid == ENHANCED_CT_STORAGE)
+        for header in headers
+    )
 
 
 def _is_plain_ct(header: InstanceHeader) -> bool:
     return (
         header.image_type[:2] == ("ORIGINAL", "PRIMARY")
         and not _is_localizer(header)
-        and header.sop_class_uid
-        in (_CT_IMAGE_STORAGE, "")  # "" is EMPTY_UID's business
+        # No class at all is EMPTY_UID's business.
+        and header.sop_class_uid in (_CT_IMAGE_STORAGE, ENHANCED_CT_STORAGE, "")
         and header.photometric == "MONOCHROME2"
         and header.num_samples == 1
         and header.bits_allocated == 16
@@ -210,7 +228,11 @@ def _has_place(header: InstanceHeader) -> bool:
         and header.orientation is not None
         and spacing is not None
         and min(spacing) > 0
-        and bool(np.isfinite([*header.position, *header.orientation, *spacing]).all())
+        # What is not a number is not below the bound either.
+        and all(
+            abs(number) < _FARTHEST_MM
+            for number in (*header.position, *header.orientation, *spacing)
+        )
     )
 
 

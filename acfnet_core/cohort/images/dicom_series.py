@@ -1,12 +1,12 @@
 """The pixels of an accepted CT series, in Hounsfield units and in their place."""
 
 import numpy as np
-from jaxtyping import Float
-from pydicom import dcmread
+from jaxtyping import Float, Shaped
 
 from acfnet_core.cohort.images.dicom_gate import GatedSeries
-from acfnet_core.cohort.images.dicom_index import READ_ERRORS, quiet_dicom
+from acfnet_core.cohort.images.dicom_index import quiet_dicom
 from acfnet_core.cohort.images.refusals import NOTES, ScanRefusedError
+from acfnet_core.cohort.images.slice_pixels import read_frames, read_image
 from acfnet_core.cohort.images.volume import SeriesVolume
 
 
@@ -24,15 +24,19 @@ def read_dicom_series(series: GatedSeries) -> SeriesVolume:
         raise ScanRefusedError(refusing[0])
     first = series.headers[0]
     shape = (series.slots[-1] + 1, first.num_rows, first.num_columns)
-    hu = np.empty(shape, np.float32)
+    stack = _Stack(shape)
     with quiet_dicom():
-        for index, slot in enumerate(series.slots):
-            _read_slice(series, index, into=hu[slot])
+        if first.frame_number:
+            _put_frames(series, stack)
+        else:
+            for header, slot in zip(series.headers, series.slots, strict=True):
+                stack.put(slot, read_image(header))
     lost = tuple(sorted(set(range(shape[0])) - set(series.slots)))
     for slot in lost:
-        np.rint((hu[slot - 1] + hu[slot + 1]) / 2, out=hu[slot])
+        neighbours = stack.hu[[slot - 1, slot + 1]]
+        stack.put(slot, np.rint(neighbours.mean(axis=0, dtype=np.float32)))
     return SeriesVolume(
-        hu=_as_integers(hu),
+        hu=stack.hu,
         affine=_affine_of(series, spacing_mm),
         spacing_mm=spacing_mm,
         frame_of_reference_uid=first.frame_of_reference_uid,
@@ -41,34 +45,36 @@ def read_dicom_series(series: GatedSeries) -> SeriesVolume:
     )
 
 
-def _read_slice(
-    series: GatedSeries, index: int, into: Float[np.ndarray, "row column"]
-) -> None:
-    header = series.headers[index]
-    try:
-        dataset = dcmread(header.path)
-        uid = str(dataset.get("SOPInstanceUID", "") or "").strip()
-        if (uid or header.sop_instance_uid) != header.sop_instance_uid:
-            raise ValueError("the file changed since it was indexed")
-        stored = dataset.pixel_array
-        slope, intercept = float(dataset.RescaleSlope), float(dataset.RescaleIntercept)
-    except READ_ERRORS:
-        # The error's text may hold values of the header: it must not be chained.
-        raise ScanRefusedError("DECODE_FAILED") from None
-    if stored.shape != into.shape:
+def _put_frames(series: GatedSeries, stack: "_Stack") -> None:
+    """Put every frame of an enhanced CT file in its place."""
+    numbers = [header.frame_number for header in series.headers]
+    slot_of = dict(zip(numbers, series.slots, strict=True))
+    num_read = 0
+    for number, hu in enumerate(read_frames(series.headers[0]), start=1):
+        if number not in slot_of:
+            raise ScanRefusedError("DECODE_FAILED")
+        stack.put(slot_of[number], hu)
+        num_read = number
+    if num_read != len(slot_of):
         raise ScanRefusedError("DECODE_FAILED")
-    into[...] = stored
-    into *= np.float32(slope)
-    into += np.float32(intercept)
 
 
-def _as_integers(hu: Float[np.ndarray, "slice row column"]) -> np.ndarray:
-    """Return int16 where that loses nothing: it halves the memory."""
-    limits = np.iinfo(np.int16)
-    if hu.min() < limits.min or hu.max() > limits.max:
-        return hu
-    integers = hu.astype(np.int16)
-    return integers if np.array_equal(integers, hu) else hu
+class _Stack:
+    """Slices in HU: int16 while that loses nothing, which halves the memory."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self.hu: Shaped[np.ndarray, "slice row column"] = np.empty(shape, np.int16)
+
+    def put(self, slot: int, hu: Shaped[np.ndarray, "row column"]) -> None:
+        """Put a slice in its place."""
+        if self.hu.dtype == np.int16:
+            limits = np.iinfo(np.int16)
+            if hu.min() >= limits.min and hu.max() <= limits.max:
+                self.hu[slot] = hu
+                if hu.dtype == np.int32 or np.array_equal(self.hu[slot], hu):
+                    return
+            self.hu = self.hu.astype(np.float32)
+        self.hu[slot] = hu
 
 
 def _affine_of(

@@ -11,7 +11,7 @@ GATE_CODES = {
     "NO_PATIENT_ID": "a file has no patient identifier",
     "ONLY_LOCALIZER": "the series is a scout view",
     "NOT_ORIGINAL_PRIMARY": "the images were derived or are no plain CT images",
-    "MULTI_FRAME": "enhanced multi-frame CT is not read yet",
+    "MULTI_FRAME": "there are multi-frame images that are not one stack in one file",
     "NO_IPP": "a file lacks its position or its orientation",
     "SAME_INSTANCE_TWICE": "a file is there twice; one copy was used",
     "INSTANCE_CONFLICT": "two different files have the same instance UID",
@@ -33,6 +33,8 @@ GATE_CODES = {
     "THICK_SLICES": "slices are further apart than the contract's maximum",
     "TOO_LARGE": "the series is larger than any CT of the abdomen",
     "BROKEN_NEIGHBOUR": "a file in the same folder has an unreadable header",
+    "READER_DIED": "reading the series or its segmentation crashed the program",
+    "READER_LIMIT": "reading the series took more memory or time than a CT needs",
 }
 """Every code of a series with what it means. All but SAME_INSTANCE_TWICE refuse it."""
 
@@ -54,6 +56,7 @@ SEGMENTATION_CODES = {
     "NIFTI_AMBIGUOUS": "the NIfTI mask is not alone with one CT series in its folder",
     "NIFTI_NO_MASK": "the NIfTI file's values are no labels (whole numbers from 0)",
     "NIFTI_OFF_GRID": "the NIfTI mask's voxels are not the CT's",
+    "NIFTI_TILTED": "a NIfTI mask on a tilted CT cannot be read",
 }
 """Every code of a refused segmentation with what it means."""
 
@@ -72,6 +75,7 @@ REASONS = {**GATE_CODES, **SEGMENTATION_CODES, **PLAN_CODES}
 _REMEDIES = {
     "NIFTI_NO_LABELS": "Add the section [data.nifti_labels] to site.toml.",
     "NIFTI_AMBIGUOUS": "Give each CT series a folder of its own, with its one mask.",
+    "NIFTI_TILTED": "Draw it as DICOM SEG or RTSTRUCT, or export the CT untilted.",
     "RT_SLICES_SKIPPED": "Let the drawing program interpolate between the slices.",
 }
 

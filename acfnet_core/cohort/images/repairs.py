@@ -5,7 +5,7 @@ Files are never changed: a mended header lives in memory.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,18 +36,38 @@ NO_REPAIRS = Repairs()
 ALL_REPAIRS = Repairs(
     gantry_tilt=True, missing_slices=True, empty_uids=True, patient_from_folder=True
 )
+VOXEL_REPAIRS = frozenset({"GANTRY_TILT", "MISSING_SLICES"})
+"""Codes whose mending decides where voxels lie, or what they hold."""
 
 
 def mend_index(index: DicomIndex, root: Path, repairs: Repairs) -> DicomIndex:
-    """Return the index with the headers of its CT series mended.
+    """Return the index with its headers mended.
+
+    Files without a series UID that may be of several series stay as they are. What
+    segmentations lack is the patient alone: UIDs made up for a CT are in no other file.
 
     Args:
         index: Of `root`.
         root: The folder of the images.
         repairs: What the site has switched on.
     """
-    series = tuple(mend_headers(one, root, repairs) for one in index.ct_series)
-    return replace(index, ct_series=series)
+    named = {
+        header.path.parent
+        for series in index.ct_series
+        for header in series
+        if header.series_uid
+    }
+    without_uids = replace(repairs, empty_uids=False)
+    return replace(
+        index,
+        ct_series=tuple(
+            mend_headers(
+                series, root, repairs if _is_one_series(series, named) else without_uids
+            )
+            for series in index.ct_series
+        ),
+        segmentations=mend_headers(index.segmentations, root, without_uids),
+    )
 
 
 def mend_headers(
@@ -67,6 +87,22 @@ def mend_headers(
     return mended
 
 
+def _is_one_series(
+    headers: Sequence[InstanceHeader], named_folders: Collection[Path]
+) -> bool:
+    """Tell whether headers without a series UID are of one series for all they say.
+
+    Args:
+        headers: Of one series UID; if that is empty, of one folder.
+        named_folders: Folders with CT files that have a series UID: those without one
+            may belong to the same series.
+    """
+    if headers[0].series_uid:
+        return True
+    marks = {(h.series_number, h.series_description, h.study_date) for h in headers}
+    return len(marks) == 1 and headers[0].path.parent not in named_folders
+
+
 def _with_patient(header: InstanceHeader, root: Path) -> InstanceHeader:
     parts = header.path.relative_to(root).parts
     if header.patient_id or len(parts) < 2:
@@ -80,9 +116,11 @@ def _with_uids(header: InstanceHeader, root: Path) -> InstanceHeader:
     place = header.path.relative_to(root)
     folder = place.parent.as_posix()
     series_uid = header.series_uid or _make_uid("series", folder)
+    # Series of one day are of one study: else each would count as a time point.
+    study = (header.patient_id, header.study_date) if header.study_date else (folder,)
     complete = replace(
         header,
-        study_uid=header.study_uid or _make_uid("study", folder),
+        study_uid=header.study_uid or _make_uid("study", *study),
         series_uid=series_uid,
         sop_instance_uid=header.sop_instance_uid
         or _make_uid("instance", place.as_posix()),

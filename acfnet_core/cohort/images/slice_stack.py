@@ -24,6 +24,11 @@ TOLERANCE_MM = 0.1
 _SAME_PLACE_MM = 0.01
 _FEWEST_SLICES = 2
 _HIGHDICOM_TOLERANCE = 0.01
+_FEWEST_TILTED = 3
+"""Of two slices every shift sideways is even."""
+_MAX_TILT = 0.7
+"""Sideways for each millimetre of height, 35 degrees: no gantry tilts further, and what
+seems to has a wrong orientation or position."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +88,10 @@ def judge_stack(
     if codes or pixel_spacing is None:
         return SliceStack(codes=tuple(codes))
     drift = _drift(heights, sideways) if is_tilted else np.zeros(3)
-    x, y, z = (float(part) for part in spacing * (normal + drift))
+    step = spacing * (normal + drift)
+    if _farthest_corner_mm(headers, slots, step) > TOLERANCE_MM:
+        return SliceStack(codes=("NON_UNIFORM_SPACING",))
+    x, y, z = (float(part) for part in step)
     return SliceStack(
         codes=(),
         repaired=tuple(sorted(found)),
@@ -94,10 +102,14 @@ def judge_stack(
 
 
 def normal_of(header: InstanceHeader) -> Float[np.ndarray, "3"]:
-    """Return the direction in which slices are stacked: row axis x column axis."""
+    """Return the direction in which slices are stacked, row axis x column axis.
+
+    Its length is 1, also where rounded cosines are not quite at right angles.
+    """
     if header.orientation is None:
         raise ValueError("the header has no orientation")
-    return np.cross(header.orientation[:3], header.orientation[3:])
+    normal = np.cross(header.orientation[:3], header.orientation[3:])
+    return normal / np.linalg.norm(normal)
 
 
 def _slots_of(
@@ -130,10 +142,20 @@ def _mendable(
     # Between two neighbours that are there one slice can be interpolated, not two.
     if repairs.missing_slices and np.diff(slots).max() <= 2:
         codes.add("MISSING_SLICES")
-    rest = sideways - np.outer(heights, _drift(heights, sideways))
-    if repairs.gantry_tilt and np.linalg.norm(rest, axis=1).max() <= TOLERANCE_MM:
+    if repairs.gantry_tilt and _is_even_tilt(heights, sideways):
         codes.add("GANTRY_TILT")
     return codes
+
+
+def _is_even_tilt(
+    heights: Float[np.ndarray, " slice"], sideways: Float[np.ndarray, "slice 3"]
+) -> bool:
+    """Tell a tilted gantry from slices that were moved for some other reason."""
+    drift = _drift(heights, sideways)
+    rest = sideways - np.outer(heights, drift)
+    is_even = np.linalg.norm(rest, axis=1).max() <= TOLERANCE_MM
+    is_possible = np.linalg.norm(drift) <= _MAX_TILT
+    return bool(heights.size >= _FEWEST_TILTED and is_even and is_possible)
 
 
 def _drift(
@@ -141,6 +163,36 @@ def _drift(
 ) -> Float[np.ndarray, "3"]:
     """Return how far a slice lies sideways for each millimetre of height."""
     return heights @ sideways / (heights @ heights)
+
+
+def _farthest_corner_mm(
+    headers: Sequence[InstanceHeader],
+    slots: Int[np.ndarray, " slice"],
+    step_mm: Float[np.ndarray, "3"],
+) -> float:
+    """Return how far a corner of any slice lies from where the stack puts it.
+
+    Each check before has its own tolerance; here they count together.
+    """
+    size = (headers[0].num_rows, headers[0].num_columns)
+    corners = np.array([_corners_of(header, size) for header in headers])
+    placed = corners[0] + (slots[:, None] * step_mm)[:, None, :]
+    return float(np.linalg.norm(corners - placed, axis=-1).max())
+
+
+def _corners_of(
+    header: InstanceHeader, size: tuple[int, int]
+) -> Float[np.ndarray, "corner 3"]:
+    """Return where the first, the last of the first row and of the first column lie.
+
+    Source: DICOM PS3.3 C.7.6.2.1.1, equation C.7.6.2.1-1.
+    """
+    first = np.array(header.position)
+    row, column = np.array(header.orientation).reshape(2, 3)
+    between_rows, between_columns = header.pixel_spacing or (0.0, 0.0)
+    across = row * between_columns * (size[1] - 1)
+    down = column * between_rows * (size[0] - 1)
+    return np.array([first, first + across, first + down])
 
 
 def _highdicom_agrees(headers: Sequence[InstanceHeader], spacing: float) -> bool:

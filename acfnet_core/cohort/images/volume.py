@@ -20,6 +20,7 @@ import SimpleITK
 from jaxtyping import Bool, Float, Float32, Int16, Shaped, UInt8
 
 from acfnet_core.cohort.contract import CHANNELS, ImagingExpectations
+from acfnet_core.cohort.images.smooth_resampling import resample_smoothly, to_image
 
 LABEL_BITS: dict[str, int] = {
     channel: 1 << bit for bit, channel in enumerate(CHANNELS[1:])
@@ -28,7 +29,6 @@ LABEL_BITS: dict[str, int] = {
 
 _AIR_HU = -1024
 _MAX_HU = 3071
-_FWHM_PER_SIGMA = 2.3548
 _MARGIN_MM = 15.0
 
 
@@ -95,25 +95,29 @@ def lay_on_grid(
     """
     if not masks["liver"].any():
         raise ValueError("the liver mask is empty")
-    bits = np.zeros(series.hu.shape, np.uint8)
-    for channel, mask in masks.items():
-        bits[mask] |= LABEL_BITS[channel]
     grid = _grid_around(_centre_of(masks["liver"], series.affine), imaging)
     region = _region_of(grid, series)
     start = (region[0].start, region[1].start, region[2].start)
-    ct = _to_image(np.clip(series.hu[region], _AIR_HU, _MAX_HU), series, start)
-    labels = _to_image(bits[region], series, start)
-    smooth = _smooth_for(ct, imaging.grid_spacing_mm, series)
-    identity = SimpleITK.Transform()
-    ct_on_grid = SimpleITK.Resample(
-        smooth, grid, identity, SimpleITK.sitkLinear, float(_AIR_HU)
-    )
+    ct_hu = np.clip(series.hu[region], _AIR_HU, _MAX_HU)
+    bits = np.zeros(series.hu[region].shape, np.uint8)
+    for channel, mask in masks.items():
+        bits |= mask[region].view(np.uint8) * np.uint8(LABEL_BITS[channel])
+    labels = to_image(bits, series.affine, series.spacing_mm, start)
     on_grid = SimpleITK.Resample(
-        labels, grid, identity, SimpleITK.sitkNearestNeighbor, 0
+        labels, grid, SimpleITK.Transform(), SimpleITK.sitkNearestNeighbor, 0
     )
     labels_on_grid = SimpleITK.GetArrayFromImage(on_grid)
     return GridVolume(
-        ct_hu=np.rint(SimpleITK.GetArrayFromImage(ct_on_grid)).astype(np.int16),
+        ct_hu=np.rint(
+            resample_smoothly(
+                ct_hu,
+                series.affine,
+                series.spacing_mm,
+                start,
+                grid,
+                outside=float(_AIR_HU),
+            )
+        ).astype(np.int16),
         labels=labels_on_grid,
         origin_mm=grid.GetOrigin(),
         liver_share_inside=_share_inside(
@@ -179,46 +183,6 @@ def _region_of(grid: Any, series: SeriesVolume) -> tuple[slice, slice, slice]:
     last = np.ceil(indices.max(axis=0)).astype(int) + 1
     parts = [slice(int(a), int(b)) for a, b in zip(first, last, strict=True)]
     return parts[0], parts[1], parts[2]
-
-
-def _to_image(
-    array: Shaped[np.ndarray, "slice row column"],
-    series: SeriesVolume,
-    start: tuple[int, int, int],
-) -> Any:
-    """Wrap the part of a series that begins at index `start` as a SimpleITK image."""
-    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(array))
-    directions = series.affine[:3, :3] / np.array(series.spacing_mm)
-    image.SetSpacing(tuple(reversed(series.spacing_mm)))
-    # SimpleITK counts (column, row, slice): the columns of its matrix in that order.
-    image.SetDirection(directions[:, ::-1].ravel().tolist())
-    image.SetOrigin((series.affine @ np.array([*start, 1.0]))[:3].tolist())
-    return image
-
-
-def _smooth_for(
-    image: Any,
-    grid_spacing_mm: tuple[float, float, float],
-    series: SeriesVolume,
-) -> Any:
-    """Smooth against aliasing; axes of fewer than four voxels stay as they are."""
-    smooth = SimpleITK.Cast(image, SimpleITK.sitkFloat32)
-    directions = np.abs(series.affine[:3, :3] / np.array(series.spacing_mm))
-    new_spacing_xyz = np.array(grid_spacing_mm[::-1])
-    for image_axis in range(3):
-        index_axis = 2 - image_axis
-        new = float(directions[:, index_axis] @ new_spacing_xyz)
-        square = new**2 - series.spacing_mm[index_axis] ** 2
-        if square > 0 and image.GetSize()[image_axis] >= 4:
-            sigma = float(np.sqrt(square)) / _FWHM_PER_SIGMA
-            smooth = SimpleITK.RecursiveGaussian(
-                smooth,
-                sigma,
-                False,
-                SimpleITK.RecursiveGaussianImageFilter.ZeroOrder,
-                image_axis,
-            )
-    return smooth
 
 
 def _share_inside(

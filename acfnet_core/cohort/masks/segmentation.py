@@ -5,17 +5,16 @@ file fits a series of the same patient and frame of reference, and must name thi
 if it names any; a NIfTI mask fits by its folder, see `nifti_mask`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
 
-import highdicom
 import numpy as np
 from jaxtyping import Bool
 
 from acfnet_core.cohort.contract import ImagingExpectations
 from acfnet_core.cohort.images.dicom_gate import GatedSeries
 from acfnet_core.cohort.images.dicom_index import (
-    READ_ERRORS,
     DicomIndex,
     InstanceHeader,
     quiet_dicom,
@@ -30,7 +29,9 @@ from acfnet_core.cohort.masks.nifti_mask import (
     read_nifti_mask,
 )
 from acfnet_core.cohort.masks.rtstruct import read_structures
-from acfnet_core.cohort.masks.tilted_seg import TiltedFrames
+from acfnet_core.cohort.masks.seg_frames import SegFrames
+from acfnet_core.cohort.masks.seg_volume import read_seg_volume
+from acfnet_core.cohort.masks.segment_counts import SEGMENT_ERRORS
 
 SegmentationFile = InstanceHeader | NiftiMask
 SegmentationKind = Literal["DICOM SEG", "RTSTRUCT", "NIfTI"]
@@ -40,10 +41,6 @@ CHOICE_RULE = (
     "RTSTRUCT with one, and that before a NIfTI mask with one; of one format, that of "
     "the contract's preferred SeriesDescription, then that of the lowest instance UID"
 )
-
-_GEOMETRY_TOLERANCE = 1e-3
-_PLACE_TOLERANCE = 0.02
-_FRACTION_INSIDE = 0.5
 
 Masks = dict[str, Bool[np.ndarray, "slice row column"]]
 
@@ -113,6 +110,9 @@ def choose_segmentation(
     ]
     if masks and not drawn:
         mask = _only_mask(masks)
+        if "GANTRY_TILT" in series.repaired:
+            # SimpleITK reads NIfTI with axes at right angles alone.
+            raise ScanRefusedError("NIFTI_TILTED")
         if not fitting or _has_liver(mask, imaging):
             return mask
     if not fitting:
@@ -155,7 +155,7 @@ def read_segmentation(
         )
         masks = _join(structures, imaging)
     else:
-        masks = _read_dicom_seg(segmentation, series, imaging)
+        masks = _read_dicom_seg(segmentation.path, series, imaging)
     masks = {name: fill_lost_slices(m, series) for name, m in masks.items()}
     liver = masks.get("liver")
     if liver is None or not liver.any():
@@ -204,81 +204,24 @@ def _refuse_gaps(liver: Bool[np.ndarray, "slice row column"]) -> None:
 
 
 def _read_dicom_seg(
-    header: InstanceHeader, series: SeriesVolume, imaging: ImagingExpectations
+    path: Path, series: SeriesVolume, imaging: ImagingExpectations
 ) -> Masks:
-    if series.is_sheared:
-        return _read_tilted_seg(header, series, imaging)
-    geometry = highdicom.VolumeGeometry(
-        affine=series.affine,
-        spatial_shape=series.hu.shape,
-        coordinate_system=highdicom.CoordinateSystemNames.PATIENT,
-        frame_of_reference_uid=series.frame_of_reference_uid,
-    )
     with quiet_dicom():
         try:
-            file = highdicom.seg.segread(header.path)
-            return _join(_segments_of(file, geometry, imaging), imaging)
+            frames = SegFrames(path, series)
+            channels = {
+                number: channel
+                for number, label in frames.segments.items()
+                if (channel := channel_of(label, imaging)) is not None
+            }
+            if frames.has_planes_of_the_ct:
+                return frames.read(channels)
+            return read_seg_volume(path, series, channels)
         except ScanRefusedError:
             raise
-        except READ_ERRORS:
+        except SEGMENT_ERRORS:
             # The error's text may hold values of the header: it must not be chained.
             raise ScanRefusedError("SEG_UNREADABLE") from None
-
-
-def _read_tilted_seg(
-    header: InstanceHeader, series: SeriesVolume, imaging: ImagingExpectations
-) -> Masks:
-    """Read a segmentation frame by frame: a volume of highdicom's has right angles."""
-    with quiet_dicom():
-        try:
-            file = highdicom.seg.segread(header.path)
-            frames = TiltedFrames.place(file, series)
-            return _join(
-                (
-                    (label, frames.read(number))
-                    for number, label in _labels_of(file)
-                    if channel_of(label, imaging) is not None
-                ),
-                imaging,
-            )
-        except ScanRefusedError:
-            raise
-        except READ_ERRORS:
-            # The error's text may hold values of the header: it must not be chained.
-            raise ScanRefusedError("SEG_UNREADABLE") from None
-
-
-def _labels_of(file: Any) -> Iterator[tuple[int, str]]:
-    for number in file.segment_numbers:
-        yield number, str(file.get_segment_description(number).segment_label)
-
-
-def _segments_of(
-    file: Any, geometry: Any, imaging: ImagingExpectations
-) -> Iterator[tuple[str, Bool[np.ndarray, "slice row column"]]]:
-    for number, label in _labels_of(file):
-        if channel_of(label, imaging) is not None:
-            yield label, _read_segment(file, number, geometry)
-
-
-def _read_segment(
-    file: Any, number: int, geometry: Any
-) -> Bool[np.ndarray, "slice row column"]:
-    volume = file.get_volume(segment_numbers=[number], combine_segments=False)
-    try:
-        matched = volume.match_geometry(geometry, tol=_GEOMETRY_TOLERANCE)
-    except RuntimeError:
-        raise ScanRefusedError("SEG_OFF_GRID") from None
-    mask = matched.array.reshape(geometry.spatial_shape) >= _FRACTION_INSIDE
-    # match_geometry (highdicom 0.28) accepts another spacing without a word, and cuts
-    # off what lies outside the CT: neither may pass for a match.
-    is_same_place = np.allclose(matched.affine, geometry.affine, atol=_PLACE_TOLERANCE)
-    is_whole = np.count_nonzero(mask) == np.count_nonzero(
-        volume.array >= _FRACTION_INSIDE
-    )
-    if not (is_same_place and is_whole):
-        raise ScanRefusedError("SEG_OFF_GRID")
-    return mask
 
 
 def _has_liver(segmentation: SegmentationFile, imaging: ImagingExpectations) -> bool:

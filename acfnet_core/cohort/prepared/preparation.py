@@ -9,15 +9,16 @@ safe, and picks up what an interrupted one had finished.
 import base64
 import hashlib
 import hmac
-import multiprocessing
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 from acfnet_core.cohort.contract import DataContract
+from acfnet_core.cohort.guarded.limits import SCAN_LIMITS
+from acfnet_core.cohort.guarded.reader import ReaderFailure, read_each
 from acfnet_core.cohort.images.dicom_gate import gate_index
 from acfnet_core.cohort.images.dicom_index import index_folder
 from acfnet_core.cohort.images.repairs import mend_index
@@ -50,13 +51,13 @@ from acfnet_core.cohort.table.clinical_table import (
     RowWithOutcome,
     read_clinical_table,
 )
-from acfnet_core.errors import DataError, MachineError
+from acfnet_core.errors import DataError
 from acfnet_core.files import PRIVATE_MODE, make_folder, write_atomically
 
 _MIN_KEY_BYTES = 16
 _KEY_LENGTH = 32
-_SCANS_WORTH_A_PROCESS = 20
-"""A new process spends as long on its imports as on preparing this many scans."""
+_SCANS_A_READER = 16
+"""A new reader costs as much as a fifth of a scan."""
 
 
 def prepare_cohort(
@@ -75,14 +76,15 @@ def prepare_cohort(
         store_folder: A folder of this store's own; made if it does not exist.
         pseudonym_key: Secret of the site, 16 bytes or more; the same key gives the
             same pseudonyms.
-        num_workers: Most processes that read images; few scans are read in this one.
+        num_workers: Most processes that read images at a time, under limits; a crash
+            or an overrun costs the scan that was read.
 
     Yields:
         Progress, without any identifier or value of a patient.
 
     Raises:
         DataError: The table or the folder of images is not as agreed.
-        MachineError: The store cannot be written or a process died.
+        MachineError: The store cannot be written, or no process can be started.
         ValueError: The key is too short or `num_workers` is below 1.
     """
     if len(pseudonym_key) < _MIN_KEY_BYTES:
@@ -116,7 +118,7 @@ def prepare_cohort(
             num_scans=len(result.scans),
             num_reused=result.num_reused,
         )
-    yield _finish(contract, store_folder, prepared)
+    yield _finish(contract, sources, store_folder, prepared)
 
 
 def make_pseudonym(pseudonym_key: bytes, patient_id: str) -> str:
@@ -177,25 +179,32 @@ def _make_jobs(
 
 def _run_jobs(jobs: Sequence[ScanJob], num_workers: int) -> Iterator[JobResult]:
     """Yield the results in the order of the jobs."""
-    num_scans = sum(len(job.scans) for job in jobs)
-    num_workers = min(num_workers, num_scans // _SCANS_WORTH_A_PROCESS)
-    if num_workers < 2:
-        yield from map(run_job, jobs)
-        return
-    # A forked copy of a process with threads (torch, SimpleITK) may hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(num_workers, mp_context=context) as pool:
-        try:
-            yield from pool.map(run_job, jobs)
-        except BrokenProcessPool as error:
-            raise MachineError(
-                "machine.process_died",
-                "A process that prepared images ended unexpectedly.",
-                remedy="Repeat the command, with fewer workers if memory is short; "
-                "finished scans are kept.",
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    one_by_one = [replace(job, scans=(scan,)) for job in jobs for scan in job.scans]
+    share = math.ceil(len(one_by_one) / num_workers)
+    readings = read_each(
+        run_job,
+        one_by_one,
+        limits=SCAN_LIMITS,
+        batch_size=max(1, min(share, _SCANS_A_READER)),
+        num_readers=num_workers,
+    )
+    for job in jobs:
+        yield _join(tuple(islice(readings, len(job.scans))))
+
+
+def _join(readings: Sequence[JobResult | ReaderFailure]) -> JobResult:
+    """Return one patient's result from those of the single scans."""
+    done = [
+        JobResult(refused=(reading.code,))
+        if isinstance(reading, ReaderFailure)
+        else reading
+        for reading in readings
+    ]
+    return JobResult(
+        scans=tuple(scan for one in done for scan in one.scans),
+        refused=tuple(code for one in done for code in one.refused),
+        num_reused=sum(one.num_reused for one in done),
+    )
 
 
 @dataclass(kw_only=True)
@@ -229,13 +238,17 @@ class _Prepared:
 
 
 def _finish(
-    contract: DataContract, store_folder: Path, prepared: _Prepared
+    contract: DataContract,
+    sources: CohortSources,
+    store_folder: Path,
+    prepared: _Prepared,
 ) -> CohortFinished:
     """Write the manifest, then remove the scans that no patient has any more."""
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         contract_name=contract.name,
         contract_sha256=contract.sha256(),
+        mapping_sha256=sources.mapping.sha256(),
         num_without_outcome=len(prepared.without_outcome),
         refused=dict(sorted(prepared.refused.items())),
         patients=tuple(prepared.patients),

@@ -82,7 +82,8 @@ def run_job(job: ScanJob) -> JobResult:
 def hash_files(paths: Iterable[Path]) -> str:
     """Return a hash of the files' bytes: it changes when any of them does."""
     digest = hashlib.sha256()
-    for path in sorted(paths, key=str):
+    # The frames of one file share its path.
+    for path in sorted(set(paths), key=str):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

@@ -1,10 +1,10 @@
 """Which scans of a patient are used, decided from headers and dates alone.
 
-One study gives at most one scan: of its accepted series with a segmentation, the one
-with the thinnest slices, and among equals the lowest series UID. A scan's time is
-counted from the resection. Where the table does not have that day, the patient's last
-scan is taken to be at the resection, the others keep their distance to it, and the
-scans are marked as assumed.
+One study gives at most one scan: of its accepted series with a segmentation, one whose
+voxels were not mended before one whose were, of those the one with the thinnest slices,
+and among equals the lowest series UID. A scan's time is counted from the resection.
+Where the table does not have that day, the patient's last scan is taken to be at the
+resection, the others keep their distance to it, and the scans are marked as assumed.
 """
 
 import datetime
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from acfnet_core.cohort.contract import ImagingExpectations
 from acfnet_core.cohort.images.dicom_gate import GatedSeries
 from acfnet_core.cohort.images.refusals import NOTES, ScanRefusedError
+from acfnet_core.cohort.images.repairs import VOXEL_REPAIRS
 from acfnet_core.cohort.masks.segmentation import (
     SegmentationFile,
     choose_segmentation,
@@ -113,7 +114,7 @@ def _choose_in_study(
     imaging: ImagingExpectations,
 ) -> _Study | tuple[str, ...]:
     """Return the study's scan, or the codes that leave it without one."""
-    usable: list[tuple[tuple[float, str], GatedSeries, SegmentationFile]] = []
+    usable: list[tuple[tuple[bool, float, str], GatedSeries, SegmentationFile]] = []
     codes: set[str] = set()
     for one in series:
         if one.spacing_mm is None:
@@ -124,7 +125,9 @@ def _choose_in_study(
         except ScanRefusedError as error:
             codes.add(error.reason_code)
             continue
-        rank = (one.spacing_mm[0], one.headers[0].series_uid)
+        # A study that was used without a repair is not changed by allowing it.
+        is_mended = not VOXEL_REPAIRS.isdisjoint(one.repaired)
+        rank = (is_mended, one.spacing_mm[0], one.headers[0].series_uid)
         usable.append((rank, one, segmentation))
     if not usable:
         return tuple(sorted(codes))

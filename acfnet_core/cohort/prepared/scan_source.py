@@ -27,6 +27,7 @@ from acfnet_core.cohort.images.dicom_index import (
     quiet_dicom,
 )
 from acfnet_core.cohort.images.dicom_series import read_dicom_series
+from acfnet_core.cohort.images.enhanced_ct import plain_frames
 from acfnet_core.cohort.images.refusals import ScanRefusedError
 from acfnet_core.cohort.images.repairs import NO_REPAIRS, Repairs, mend_index
 from acfnet_core.cohort.images.volume import SeriesVolume
@@ -137,6 +138,8 @@ def open_scan(
 def read_source_headers(series: GatedSeries) -> tuple[Dataset, ...]:
     """Read the whole headers of a series, without pixels, in the order of its slices.
 
+    A frame of an enhanced CT file is told as a plain slice is.
+
     They hold the patient's identity.
 
     Raises:
@@ -144,6 +147,10 @@ def read_source_headers(series: GatedSeries) -> tuple[Dataset, ...]:
     """
     with quiet_dicom():
         try:
+            if series.headers[0].frame_number:
+                whole = dcmread(series.headers[0].path, stop_before_pixels=True)
+                frames = plain_frames(whole)
+                return tuple(frames[h.frame_number - 1] for h in series.headers)
             return tuple(
                 dcmread(header.path, stop_before_pixels=True)
                 for header in series.headers

@@ -29,6 +29,7 @@ from acfnet_core.cohort.prepared.manifest import (
     damaged,
     read_manifest,
 )
+from acfnet_core.cohort.table.mapping import TableMapping
 from acfnet_core.errors import DataError
 from acfnet_core.withholding import withhold_part
 
@@ -74,6 +75,7 @@ class PreparedCohort:
         patients: With an outcome: all that is trained on, counted and judged by.
         without_outcome: To be predicted, and for nothing else.
         refused: Reason code -> number of studies or series that were not used.
+        mapping_sha256: Of how the site's table was read; None if that is not known.
     """
 
     contract: DataContract
@@ -81,6 +83,7 @@ class PreparedCohort:
     patients: tuple[PreparedPatient, ...]
     without_outcome: tuple[PreparedInputs, ...] = ()
     refused: dict[str, int] = field(default_factory=dict)
+    mapping_sha256: str | None = None
     _verified: set[str] = field(default_factory=set, compare=False, repr=False)
 
     @property
@@ -143,12 +146,19 @@ class PreparedCohort:
         return content
 
 
-def open_store(folder: Path, *, contract: DataContract) -> PreparedCohort:
+def open_store(
+    folder: Path, *, contract: DataContract, mapping: TableMapping | None = None
+) -> PreparedCohort:
     """Open what `prepare_cohort` wrote.
 
+    Args:
+        folder: The store.
+        contract: Under which it must have been prepared.
+        mapping: As which the table must have been read; None takes any.
+
     Raises:
-        DataError: `data.not_prepared`, `data.contract_mismatch` or
-            `data.store_damaged`.
+        DataError: `data.not_prepared`, `data.contract_mismatch`,
+            `data.mapping_changed` or `data.store_damaged`.
     """
     manifest = read_manifest(folder)
     if manifest is None:
@@ -165,6 +175,13 @@ def open_store(folder: Path, *, contract: DataContract) -> PreparedCohort:
             f"{contract.sha256()[:12]} is asked for.",
             remedy="Run `acf-client data prepare` under the contract of this run.",
         )
+    if mapping is not None and manifest.mapping_sha256 != mapping.sha256():
+        raise DataError(
+            "data.mapping_changed",
+            f"{folder}: was prepared when site.toml read the clinical table in another "
+            "way than it does now ([data.columns] or [data.table] was changed).",
+            remedy="Run `acf-client data prepare` again.",
+        )
     num_features = contract.num_clinical_features
     records = (*manifest.patients, *manifest.without_outcome)
     if any(len(record.clinical) != num_features for record in records):
@@ -175,6 +192,7 @@ def open_store(folder: Path, *, contract: DataContract) -> PreparedCohort:
         patients=tuple(_to_patient(record) for record in manifest.patients),
         without_outcome=tuple(_to_inputs(one) for one in manifest.without_outcome),
         refused=dict(manifest.refused),
+        mapping_sha256=manifest.mapping_sha256,
     )
 
 
@@ -202,7 +220,8 @@ class CohortSummary:
 
     A number of events or of patients with scans is also withheld when few patients are
     left without one; the number of scans goes with the number of patients who have
-    them, since few patients can have many scans.
+    them, since few patients can have many scans, and with those who have two or more,
+    whom the difference of both would tell.
 
     Attributes:
         num_patients: With an outcome.
@@ -230,10 +249,17 @@ def summarise(cohort: PreparedCohort) -> CohortSummary:
     num_with_scans = withhold_part(
         sum(bool(patient.scans) for patient in patients), of=total, minimum=minimum
     )
-    num_scans = sum(len(patient.scans) for patient in patients)
+    counts = [len(patient.scans) for patient in patients if patient.scans]
+    groups = [
+        withhold_part(
+            sum(count >= several for count in counts), of=len(counts), minimum=minimum
+        )
+        for several in range(2, max(counts, default=1) + 1)
+    ]
+    is_told = num_with_scans is not None and None not in groups
     return CohortSummary(
         num_patients=total,
         num_events=withhold_part(num_events, of=total, minimum=minimum),
         num_with_scans=num_with_scans,
-        num_scans=None if num_with_scans is None else num_scans,
+        num_scans=sum(counts) if is_told else None,
     )

@@ -35,13 +35,13 @@ class FolderTree:
             folder = pending.pop()
             try:
                 entries = sorted(folder.iterdir())
+                folders = [path for path in entries if _is_own_folder(path)]
             except OSError:
                 self.closed_folders.append(folder)
                 continue
-            folders = [path for path in entries if _is_own_folder(path)]
             pending.extend(reversed(folders))
-            for path in entries:
-                if not _is_own_folder(path) and self._is_file(path, root):
+            for path in sorted(set(entries) - set(folders)):
+                if self._is_file(path, root):
                     yield path
 
     def _is_file(self, path: Path, root: Path) -> bool:

@@ -10,21 +10,24 @@ unreadable header is refused all the same, as everywhere: it may lack a slice.
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 from acfnet_core.cohort.images.dicom_index import (
-    READ_ERRORS,
+    DicomIndex,
     InstanceHeader,
     is_nifti_mask,
     quiet_dicom,
-    read_header,
 )
-from acfnet_core.cohort.images.refusals import SEGMENTATION_CODES
-from acfnet_core.cohort.images.repairs import ALL_REPAIRS, mend_headers
-from acfnet_core.cohort.masks.nifti_contents import NIFTI_ERRORS, read_nifti_contents
-from acfnet_core.cohort.masks.segment_counts import SEGMENT_ERRORS, count_segments
+from acfnet_core.cohort.images.repairs import ALL_REPAIRS, mend_index
+from acfnet_core.cohort.masks.nifti_contents import NiftiContents
+from acfnet_core.cohort.quick_look.file_contents import (
+    FileContents,
+    Sort,
+    look_into,
+    sort_of,
+)
 from acfnet_core.cohort.quick_look.folder_findings import (
     DamagedFile,
     FolderInspection,
@@ -34,15 +37,11 @@ from acfnet_core.cohort.quick_look.folder_findings import (
 )
 from acfnet_core.cohort.quick_look.folder_tree import FolderTree
 from acfnet_core.cohort.quick_look.series_verdict import find_series
-from acfnet_core.cohort.table.table_file import read_cells
 from acfnet_core.errors import DataError
 
-_MARK_ENDS_AT = 132
-_TABLES = (".csv", ".xlsx")
-_NIFTI = (".nii", ".nii.gz")
-_READ_ENDINGS = (".dcm", *_TABLES, *_NIFTI)
 _KNOWN_ENDING = re.compile(r"\.([a-z][a-z0-9]{1,4})")
 _KNOWN_MODALITY = re.compile(r"[A-Z]{2,16}")
+_PROBLEMS: dict[str, str] = {"closed": "cannot be opened", "empty": "is empty"}
 
 
 def inspect_folder(root: Path, *, is_repaired: bool = False) -> FolderInspection:
@@ -63,9 +62,10 @@ def inspect_folder(root: Path, *, is_repaired: bool = False) -> FolderInspection
             remedy="Correct the path of the folder.",
         )
     look = _Look(FolderTree(root=root.resolve()), is_repaired)
+    files = [(path, sort_of(path)) for path in look.tree.files()]
+    for path, sort, contents in look_into(files):
+        look.take(path, sort, contents)
     with quiet_dicom():
-        for path in look.tree.files():
-            look.take(path)
         return look.finish()
 
 
@@ -88,29 +88,29 @@ class _Look:
     patients: dict[str, str] = field(default_factory=dict)
     other: Counter[str] = field(default_factory=Counter)
 
-    def take(self, path: Path) -> None:
-        """Look at one file."""
-        try:
-            size_bytes = path.stat().st_size
-            with path.open("rb") as file:
-                is_dicom = file.read(_MARK_ENDS_AT)[-4:] == b"DICM"
-        except OSError:
+    def take(self, path: Path, sort: Sort, contents: FileContents) -> None:
+        """Note what one file is and holds."""
+        if sort == "closed" or contents.is_header_broken:
             self.broken_folders.add(path.parent)
-            self._damage(path, "cannot be opened")
-            return
-        name = path.name.lower()
-        is_ours = name.endswith(_READ_ENDINGS)
-        if path.name == "DICOMDIR":
+        problem = _PROBLEMS.get(sort, contents.problem)
+        if problem:
+            for header in contents.headers[:1]:
+                self._know(header)
+            self._damage(path, problem)
+        elif sort == "dicomdir":
             self.other["dicomdir"] += 1
-        elif size_bytes == 0 and is_ours:
-            self._damage(path, "is empty")
-        elif is_dicom:
-            self._take_dicom(path)
+        elif sort == "dicom":
+            self._take_dicom(path, contents)
+        elif sort == "table":
+            self._take_table(path, contents)
+        elif contents.nifti is not None:
+            self._take_nifti(path, contents.nifti)
         else:
-            self._taker_of(name)(path)
+            self._take_rest(path)
 
     def finish(self) -> FolderInspection:
         """Judge the series and number them, in the order of their first files."""
+        mended = self._mend()
         labels = {key: f"CT-{n}" for n, key in enumerate(self.ct, start=1)}
         drawn_on = [self._series_of(header) for header, _ in self.drawn]
         series = [
@@ -121,7 +121,7 @@ class _Look:
                 folder=self._shown(headers[0].path.parent),
                 num_segmentations=drawn_on.count(key),
                 broken_folders=frozenset(self.broken_folders),
-                root=self.tree.root,
+                mended=mended[key],
                 is_repaired=self.is_repaired,
             )
             for key, headers in self.ct.items()
@@ -141,61 +141,57 @@ class _Look:
             other=self._count_other(),
         )
 
-    def _taker_of(self, name: str) -> Callable[[Path], None]:
-        if name.endswith(_TABLES):
-            return self._take_table
-        if name.endswith(_NIFTI):
-            return self._take_nifti
-        return self._take_rest
-
-    def _take_dicom(self, path: Path) -> None:
-        try:
-            header = self._read(path)
-        except READ_ERRORS:
-            self.broken_folders.add(path.parent)
-            self._damage(
-                path, "has a DICOM header that is damaged, cut off or deflated"
-            )
-            return
-        if header.patient_id:
-            self.patients.setdefault(header.patient_id, f"P-{len(self.patients) + 1}")
+    def _take_dicom(self, path: Path, contents: FileContents) -> None:
+        headers = contents.headers
+        header = headers[0]
+        self._know(header)
         if header.modality == "CT":
             # Files without a series UID are kept apart by their folder.
-            self.ct[header.series_uid or f"in {path.parent}"].append(header)
+            self.ct[header.series_uid or f"in {path.parent}"].extend(headers)
         elif header.modality in ("SEG", "RTSTRUCT"):
-            self._take_drawing(header)
+            self._take_drawing(header, contents)
         elif _KNOWN_MODALITY.fullmatch(header.modality):
             self.other[f"dicom_{header.modality.lower()}"] += 1
         else:
             self.other["dicom_unknown"] += 1
 
-    def _read(self, path: Path) -> InstanceHeader:
-        header = read_header(path)
-        if not (self.is_repaired and header.modality == "CT"):
-            return header
-        (mended,) = mend_headers([header], self.tree.root, ALL_REPAIRS)
+    def _know(self, header: InstanceHeader) -> None:
+        """Number a patient who is met for the first time."""
+        if header.patient_id:
+            self.patients.setdefault(header.patient_id, f"P-{len(self.patients) + 1}")
+
+    def _mend(self) -> dict[str, list[InstanceHeader]]:
+        """Return the CT series with all mended that `data prepare` could mend.
+
+        Where that is asked for, they take the place of the series as they are.
+        """
+        index = DicomIndex(
+            ct_series=tuple(map(tuple, self.ct.values())),
+            segmentations=tuple(header for header, _ in self.drawn),
+            num_ignored=0,
+            num_broken=0,
+            broken_folders=frozenset(),
+        )
+        index = mend_index(index, self.tree.root, ALL_REPAIRS)
+        mended = dict(zip(self.ct, map(list, index.ct_series), strict=True))
+        if self.is_repaired:
+            self.ct = mended
+            findings = (finding for _, finding in self.drawn)
+            self.drawn = list(zip(index.segmentations, findings, strict=True))
+            for header in chain(*mended.values(), index.segmentations):
+                self._know(header)
         return mended
 
-    def _take_drawing(self, header: InstanceHeader) -> None:
+    def _take_drawing(self, header: InstanceHeader, contents: FileContents) -> None:
         kind: SegmentationFormat = "RTSTRUCT"
         names, voxels = header.segment_labels, None
         if header.modality == "SEG":
-            try:
-                counts = count_segments(header.path).values()
-            except SEGMENT_ERRORS:
-                self._damage(header.path, SEGMENTATION_CODES["SEG_UNREADABLE"])
-                return
             kind = "DICOM SEG"
-            names = tuple(label for label, _ in counts)
-            voxels = tuple(count for _, count in counts)
+            names = tuple(label for label, _ in contents.segments)
+            voxels = tuple(count for _, count in contents.segments)
         self.drawn.append((header, self._finding(header.path, kind, names, voxels)))
 
-    def _take_nifti(self, path: Path) -> None:
-        try:
-            found = read_nifti_contents(path)
-        except NIFTI_ERRORS:
-            self._damage(path, "is damaged, cut off, or no NIfTI volume")
-            return
+    def _take_nifti(self, path: Path, found: NiftiContents) -> None:
         if found.voxels is None:
             self.other["nifti_image"] += 1
             return
@@ -203,15 +199,9 @@ class _Look:
         voxels = tuple(found.voxels.values())
         self.masks.append(self._finding(path, "NIfTI", names, voxels))
 
-    def _take_table(self, path: Path) -> None:
-        try:
-            columns, rows = read_cells(path)
-        except DataError as error:
-            self._damage(path, error.message.removeprefix(f"{path}: ").rstrip("."))
-            return
-        finding = TableFinding(
-            file=self._shown(path), rows=len(rows), columns=len(columns)
-        )
+    def _take_table(self, path: Path, contents: FileContents) -> None:
+        rows, columns = contents.table_size
+        finding = TableFinding(file=self._shown(path), rows=rows, columns=columns)
         self.tables.append(finding)
 
     def _take_rest(self, path: Path) -> None:
@@ -270,4 +260,6 @@ class _Look:
         self.damaged.append(DamagedFile(file=self._shown(path), problem=problem))
 
     def _shown(self, path: Path) -> str:
-        return path.relative_to(self.tree.root).as_posix()
+        # A name with escape codes would write on the terminal as it likes.
+        shown = path.relative_to(self.tree.root).as_posix()
+        return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in shown)

@@ -5,14 +5,13 @@ repair switched on.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from pydicom.uid import UID
 
 from acfnet_core.cohort.images.dicom_gate import GatedSeries, gate_series
 from acfnet_core.cohort.images.dicom_index import InstanceHeader
-from acfnet_core.cohort.images.repairs import ALL_REPAIRS, NO_REPAIRS, mend_headers
+from acfnet_core.cohort.images.repairs import ALL_REPAIRS
 from acfnet_core.cohort.images.slice_stack import normal_of
 from acfnet_core.cohort.quick_look.folder_findings import (
     SeriesFinding,
@@ -41,7 +40,7 @@ def find_series(
     folder: str,
     num_segmentations: int,
     broken_folders: frozenset[object],
-    root: Path,
+    mended: Sequence[InstanceHeader],
     is_repaired: bool = False,
 ) -> SeriesFinding:
     """Judge the files of one CT series by themselves.
@@ -53,43 +52,30 @@ def find_series(
         folder: As it is to be shown.
         num_segmentations: How many name this series.
         broken_folders: Folders with a DICOM file whose header cannot be read.
-        root: The folder that is looked at.
-        is_repaired: Whether every repair is switched on, and headers are mended.
+        mended: The headers with all made up that they lack.
+        is_repaired: Whether to show what every repair would give.
     """
-    gated = gate_series(
-        headers,
-        None,
-        broken_folders=broken_folders,
-        repairs=ALL_REPAIRS if is_repaired else NO_REPAIRS,
+    as_it_is = gate_series(headers, None, broken_folders=broken_folders)
+    in_repair = gate_series(
+        mended, None, broken_folders=broken_folders, repairs=ALL_REPAIRS
     )
+    gated = in_repair if is_repaired else as_it_is
+    verdict: Verdict = "repairable" if in_repair.is_accepted else "refused"
     spacing_mm = gated.spacing_mm or _measured_spacing(gated)
     return SeriesFinding(
         series=label,
         patient=patient,
         folder=folder,
         modality=headers[0].modality,
-        files=len(headers),
+        files=len({header.path for header in headers}),
         shape=_shape_of(gated),
         spacing_mm=spacing_mm and _rounded(spacing_mm),
         transfer_syntax=tuple(sorted({_syntax_of(header) for header in headers})),
         segmentations=num_segmentations,
-        verdict="accepted"
-        if gated.is_accepted
-        else _verdict_on(headers, root, broken_folders),
+        verdict="accepted" if gated.is_accepted else verdict,
         codes=gated.codes,
         repaired=gated.repaired,
     )
-
-
-def _verdict_on(
-    headers: Sequence[InstanceHeader], root: Path, broken_folders: frozenset[object]
-) -> Verdict:
-    """Tell whether repairs would bring a series in that is not accepted as it is."""
-    mended = mend_headers(headers, root, ALL_REPAIRS)
-    gated = gate_series(
-        mended, None, broken_folders=broken_folders, repairs=ALL_REPAIRS
-    )
-    return "repairable" if gated.is_accepted else "refused"
 
 
 def _measured_spacing(gated: GatedSeries) -> tuple[float, float, float] | None:

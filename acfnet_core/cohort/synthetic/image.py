@@ -43,12 +43,16 @@ TUMOUR_CENTRE_HU = 42.0
 VESSEL_HU = 155.0
 
 
+Masks = dict[str, Bool[np.ndarray, "slice row column"]]
+"""Label, as in the public cohort -> voxels."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SyntheticScan:
     """A CT in HU with the masks of its segments, by the public cohort's labels."""
 
     hu: Int16[np.ndarray, "slice row column"]
-    masks: dict[str, Bool[np.ndarray, "slice row column"]]
+    masks: Masks
     first_voxel_mm: Point
     spacing_mm: Point
 

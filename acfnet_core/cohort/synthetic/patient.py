@@ -77,7 +77,7 @@ class SyntheticPatient:
     @property
     def patient_id(self) -> str:
         """The identifier in the table and in the images."""
-        return make_patient_id(self.site_name, self.index)
+        return str(self.row["Patient-ID"])
 
     @property
     def age(self) -> int:
@@ -119,12 +119,18 @@ def log_hazard(latents: Latents) -> float:
 
 
 def draw_patient(
-    site_name: str, index: int, *, seed: int, scans_missing_probability: float
+    site_name: str,
+    index: int,
+    *,
+    seed: int,
+    scans_missing_probability: float,
+    has_digits_for_id: bool = False,
 ) -> SyntheticPatient:
     """Draw patient number `index` (from 1) of a site.
 
     The name of the site is part of the patient's identifier and of the generator's
-    seed; each planned scan is missing with `scans_missing_probability`.
+    seed; each planned scan is missing with `scans_missing_probability`. An identifier
+    of digits begins with zeros, which a reader of numbers loses.
     """
     rng = patient_rng(site_name, index, seed=seed, stream=STREAM_TABLE)
     latents = Latents(**_draw_traits(rng))
@@ -133,7 +139,11 @@ def draw_patient(
     resection = FIRST_RESECTION + datetime.timedelta(days=int(rng.integers(0, 1400)))
     row = describe_patient(
         rng,
-        patient_id=make_patient_id(site_name, index),
+        patient_id=(
+            make_numeric_id(site_name, index)
+            if has_digits_for_id
+            else make_patient_id(site_name, index)
+        ),
         index=index,
         clinical=latents.clinical,
         response=latents.response,
@@ -162,6 +172,12 @@ def draw_patient(
 def make_patient_id(site_name: str, index: int) -> str:
     """Return an identifier that no other site has, such as CRLM-SYN-A0001."""
     return f"CRLM-SYN-{site_name.removeprefix('hospital-').upper()}{index:04d}"
+
+
+def make_numeric_id(site_name: str, index: int) -> str:
+    """Return an identifier of ten digits, the first ones 0, such as 0041370002."""
+    number = int.from_bytes(hashlib.sha256(site_name.encode()).digest()[:2])
+    return f"{number:06d}{index:04d}"
 
 
 def draw_course(rng: np.random.Generator, latents: Latents) -> Course:

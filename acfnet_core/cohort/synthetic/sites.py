@@ -1,29 +1,34 @@
 """A seeded made-up cohort, written as the real files that a hospital holds.
 
-Each site becomes a folder with `images/` (CT series and DICOM SEG in the public
-archive's layout) and `clinical.xlsx` (the public cohort's columns). Nothing else of the
+Each site becomes a folder with `images/` (CT series and masks in the public archive's
+layout) and a clinical table (the public cohort's columns). Nothing else of the
 product knows that a cohort is made up: it is read back from these files alone. Every
 byte follows from the seed, the site and the patient's number.
 """
 
-import multiprocessing
+import functools
 import re
 import string
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from acfnet_core.cohort.synthetic.files import write_study, write_workbook
 from acfnet_core.cohort.synthetic.grid import Scanner
 from acfnet_core.cohort.synthetic.image import render_scan
 from acfnet_core.cohort.synthetic.patient import SyntheticPatient, draw_patient
+from acfnet_core.cohort.synthetic.study_files import (
+    PLAIN_FORM,
+    StudyForm,
+    write_study,
+)
+from acfnet_core.cohort.synthetic.study_header import Demographics
+from acfnet_core.cohort.synthetic.table_files import write_table
+from acfnet_core.cohort.synthetic.table_forms import TableFormName, table_form
+from acfnet_core.cohort.synthetic.workers import described_errors, work_in_order
 from acfnet_core.errors import MachineError
-from acfnet_core.files import describe_os_error, make_folder
+from acfnet_core.files import make_folder
 
 IMAGES_FOLDER = "images"
-CLINICAL_TABLE = "clinical.xlsx"
 HELD_OUT_NAME = "held-out"
 SIZE_SHARES = (4, 3, 2)
 """Relative numbers of patients of the sites, cycling."""
@@ -36,6 +41,8 @@ SCANNERS: tuple[Scanner, ...] = (
 """The sites' scanners, cycling; the thinner the slice, the stronger the noise."""
 
 SCANS_MISSING_PROBABILITIES = (0.10, 0.15, 0.25)
+_FIRST_UNKNOWN = 10_000
+"""Numbers above every patient's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +58,12 @@ class SyntheticSite:
         noise_hu: Standard deviation of the scanner's noise.
         hu_shift: Constant error of the scanner's calibration.
         scans_missing_probability: Chance of each planned scan not to exist.
+        form: How studies are handed over.
+        num_with_rivals: So many patients, the first ones, have competing DICOM SEG.
+        table: How the clinical table is written.
+        has_digits_for_id: Identifiers are digits with zeros in front.
+        has_other_demographics: The headers' sex and age are those of other people, as
+            in the public cohort.
 
     Raises:
         ValueError: A value is out of its range.
@@ -63,6 +76,11 @@ class SyntheticSite:
     noise_hu: float
     hu_shift: float
     scans_missing_probability: float
+    form: StudyForm = PLAIN_FORM
+    num_with_rivals: int = 0
+    table: TableFormName = "public"
+    has_digits_for_id: bool = False
+    has_other_demographics: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9](-?[a-z0-9])*", self.name):
@@ -77,6 +95,7 @@ class SyntheticSite:
             ("noise_hu", 0, 100),
             ("hu_shift", -50, 50),
             ("scans_missing_probability", 0, 1),
+            ("num_with_rivals", 0, 9999),
         ):
             value = getattr(self, field)
             if not low <= value <= high:
@@ -164,66 +183,73 @@ def synthesize_site(
         raise ValueError(f"seed must be 0 or more, got {seed}")
     if num_workers < 1:
         raise ValueError(f"num_workers must be 1 or more, got {num_workers}")
-    for name in (IMAGES_FOLDER, CLINICAL_TABLE):
+    images = prepare_folder(site, folder)
+    return _write_site(site, folder, images, seed=seed, num_workers=num_workers)
+
+
+def prepare_folder(site: SyntheticSite, folder: Path) -> Path:
+    """Return the new, empty folder of a site's images.
+
+    Raises:
+        MachineError: The folder has a cohort in it, or cannot be written.
+    """
+    for name in (IMAGES_FOLDER, table_form(site.table).file_name):
         if (folder / name).exists():
             raise MachineError(
                 "machine.folder_not_empty",
                 f"{folder / name}: exists already; a made-up site is written once.",
                 remedy="Choose another folder or remove this one.",
             )
-    images = make_folder(folder / IMAGES_FOLDER)
-    return _write_site(site, folder, images, seed=seed, num_workers=num_workers)
+    return make_folder(folder / IMAGES_FOLDER)
+
+
+def draw_site(site: SyntheticSite, *, seed: int) -> tuple[SyntheticPatient, ...]:
+    """Draw all patients of a site, without voxels."""
+    return tuple(_draw(site, seed, n) for n in range(1, site.num_patients + 1))
+
+
+def write_images(
+    site: SyntheticSite,
+    images: Path,
+    *,
+    seed: int,
+    num_workers: int,
+    left_out: frozenset[int] = frozenset(),
+) -> Iterator[PatientWritten]:
+    """Write the images of all patients but those left out; yield one event for each."""
+    numbers = range(1, site.num_patients + 1)
+    write = functools.partial(_write_patient, site, images, seed, left_out)
+    for index in work_in_order(write, numbers, num_workers=num_workers):
+        yield PatientWritten(index=index, total=site.num_patients)
 
 
 def _write_site(
     site: SyntheticSite, folder: Path, images: Path, *, seed: int, num_workers: int
 ) -> Iterator[PatientWritten]:
     """Do the work of `synthesize_site`, whose checks cannot wait for an event."""
-    patients = [_draw(site, seed, n) for n in range(1, site.num_patients + 1)]
-    try:
-        for index in _write_all_images(site, images, seed, num_workers):
-            yield PatientWritten(index=index, total=site.num_patients)
-        write_workbook([patient.row for patient in patients], folder / CLINICAL_TABLE)
-    except OSError as error:
-        raise describe_os_error(error, folder) from error
-    except BrokenProcessPool as error:
-        raise MachineError(
-            "machine.process_died",
-            f"{folder}: a process that wrote the made-up images ended unexpectedly.",
-            remedy="Check the free memory, remove the folder and repeat the command.",
-        ) from error
+    form = table_form(site.table)
+    with described_errors(folder):
+        yield from write_images(site, images, seed=seed, num_workers=num_workers)
+        rows = [form.write_row(one.row) for one in draw_site(site, seed=seed)]
+        write_table(rows, form, folder / form.file_name)
 
 
-def _write_all_images(
-    site: SyntheticSite, images: Path, seed: int, num_workers: int
-) -> Iterator[int]:
-    """Write the images of all patients; yield the patients' numbers in order."""
-    numbers = range(1, site.num_patients + 1)
-    if num_workers == 1:
-        for index in numbers:
-            yield _write_patient(site, images, seed, index)
-        return
-    # A fresh process inherits no threads or open sockets of the one that asks.
-    pool = ProcessPoolExecutor(
-        min(num_workers, site.num_patients),
-        mp_context=multiprocessing.get_context("spawn"),
-    )
-    try:
-        futures = [
-            pool.submit(_write_patient, site, images, seed, index) for index in numbers
-        ]
-        for future in futures:
-            yield future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _write_patient(site: SyntheticSite, images: Path, seed: int, index: int) -> int:
+def _write_patient(
+    site: SyntheticSite, images: Path, seed: int, left_out: frozenset[int], index: int
+) -> int:
     """Write the images of one patient; runs in a worker process."""
+    if index in left_out:
+        return index
     patient = _draw(site, seed, index)
+    # Somebody of the same site whom nobody else knows: the marginals stay the same.
+    other = index + _FIRST_UNKNOWN if site.has_other_demographics else index
+    demographics = Demographics.of(_draw(site, seed, other))
+    form = replace(site.form, has_rivals=index <= site.num_with_rivals)
     for scan in patient.scans:
         content = render_scan(patient, scan, site.scanner)
-        write_study(patient, scan, content, images)
+        write_study(
+            patient, scan, content, images, form=form, demographics=demographics
+        )
     return index
 
 
@@ -234,6 +260,7 @@ def _draw(site: SyntheticSite, seed: int, index: int) -> SyntheticPatient:
         index,
         seed=seed,
         scans_missing_probability=site.scans_missing_probability,
+        has_digits_for_id=site.has_digits_for_id,
     )
 
 

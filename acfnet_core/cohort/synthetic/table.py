@@ -49,7 +49,7 @@ FROM_SPECIMEN: dict[str, str] = {
     "total_response_percent": "Part of the tumour that responded, 0 to 1",
     "necrosis_percent": "Part of the tumour that is necrosis, 0 to 1",
     "fibrosis_percent": "Part of the tumour that is fibrosis, 0 to 1",
-    "fibrosis_greater_40_percent": "Fibrosis above 0.4: 0 no, 1 yes",
+    "fibrosis_greater_40_percent": "Fibrosis of 0.4 or more: 0 no, 1 yes",
     "mucin_percent": "Part of the tumour that is mucin, 0 to 1",
 }
 """Columns that the pathologist fills after surgery; no feature may be made of them."""
@@ -196,7 +196,7 @@ def _draw_specimen(rng: np.random.Generator, response: float) -> dict[str, Cell]
         "total_response_percent": total / 10,
         "necrosis_percent": necrosis / 10,
         "fibrosis_percent": fibrosis / 10,
-        "fibrosis_greater_40_percent": int(fibrosis > 4),
+        "fibrosis_greater_40_percent": int(fibrosis >= 4),
         "mucin_percent": (total - necrosis - fibrosis) / 10,
     }
     if rng.uniform() < 0.02:

@@ -8,55 +8,24 @@ as they are and converted column by column, because a reader that guesses types 
 
 import datetime
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32
 
 from acfnet_core.cohort.contract import ClinicalColumn, DataContract
-from acfnet_core.cohort.table.cell_values import Value, convert_column
+from acfnet_core.cohort.contract_imaging import HeaderCheck
+from acfnet_core.cohort.table.cell_values import Value
+from acfnet_core.cohort.table.faults import (
+    TableFault,
+    row_number,
+    summarise_findings,
+)
 from acfnet_core.cohort.table.mapping import AS_AGREED, TableMapping
-from acfnet_core.cohort.table.table_file import Cell, read_cells
-from acfnet_core.errors import ConfigError, DataError
-
-_NUM_ROWS_NAMED = 5
-_RULE_TEXTS = {
-    "missing_identifier": "have no identifier",
-    "duplicate_identifier": "repeat an identifier of an earlier row",
-    "not_a_number": "are not a number written as 12.5",
-    "below_minimum": "are below the contract's minimum",
-    "above_maximum": "are above the contract's maximum",
-    "unknown_code": "are none of the contract's codes",
-    "not_a_date": "are not a date in the contract's format",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class TableFault:
-    """One kind of fault in one column; it holds no value of any patient.
-
-    Attributes:
-        rule: Which rule was broken.
-        column: The contract's name of the column.
-        count: In how many rows.
-        first_rows: The first of them, counted as a spreadsheet does: the header is 1.
-    """
-
-    rule: str
-    column: str
-    count: int
-    first_rows: tuple[int, ...]
-
-    def describe(self) -> str:
-        """Return the fault as a line for people."""
-        rows = ", ".join(map(str, self.first_rows))
-        more = ", ..." if self.count > len(self.first_rows) else ""
-        return (
-            f"column {self.column}: {self.count} values {_RULE_TEXTS[self.rule]} "
-            f"(rows {rows}{more})"
-        )
+from acfnet_core.cohort.table.table_columns import read_columns
+from acfnet_core.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +36,8 @@ class TableRow:
         row_number: As a spreadsheet counts.
         patient_id: The site's own identifier: it must not leave this process.
         clinical: Standardised by the contract; 0 where missing.
+        stated_sex: For comparison with the images' headers; None where not known, as
+            `stated_age_years`.
     """
 
     row_number: int
@@ -74,6 +45,8 @@ class TableRow:
     clinical: Float32[np.ndarray, " feature"]
     clinical_mask: Bool[np.ndarray, " feature"]
     resection_date: datetime.date | None
+    stated_sex: Literal["M", "F"] | None = field(default=None, repr=False)
+    stated_age_years: float | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +66,8 @@ class ClinicalTable:
         rows: Patients with a usable outcome, in the table's order; where there are
             faults, a faulty value counts as missing.
         without_outcome: Patients whose time or event is missing, in the table's order.
+        faults: What keeps the table from being prepared.
+        warnings: What looks wrong and is used all the same.
         num_rows: Rows in the file, the header not counted.
         num_missing: Feature -> rows without a value.
         num_unused_columns: Columns of the file that the contract does not use.
@@ -101,6 +76,7 @@ class ClinicalTable:
     rows: tuple[RowWithOutcome, ...]
     without_outcome: tuple[TableRow, ...]
     faults: tuple[TableFault, ...]
+    warnings: tuple[TableFault, ...]
     num_rows: int
     num_missing: dict[str, int]
     num_unused_columns: int
@@ -112,13 +88,13 @@ def read_clinical_table(
     """Read a csv or xlsx table that must be without fault.
 
     Args:
-        path: The table; of a workbook the first sheet.
+        path: The table; of a workbook the first sheet, or the one that `mapping` names.
         contract: What the columns mean.
         mapping: How the site's table differs from the contract.
 
     Raises:
         DataError: The table cannot be read, is empty, lacks a column or has faults.
-        ConfigError: `mapping` names a column that the contract does not have.
+        ConfigError: `mapping` does not fit the contract.
     """
     table = examine_clinical_table(path, contract, mapping)
     if table.faults:
@@ -138,23 +114,10 @@ def examine_clinical_table(
 
     Raises:
         DataError: The table cannot be read, is empty or lacks a column.
-        ConfigError: `mapping` names a column that the contract does not have.
+        ConfigError: `mapping` does not fit the contract.
     """
-    header, rows = read_cells(path)
-    positions = _find_columns(path, contract, mapping.column_names, header)
-    if not rows:
-        raise DataError(
-            "data.table_empty",
-            f"{path}: has a header but no rows; at least one patient is expected.",
-            remedy="Export the table again, with its patients.",
-        )
-    faults = _FaultLog()
-    columns = {
-        name: _convert_logged(name, contract, [row[position] for row in rows], faults)
-        for name, position in positions.items()
-    }
-    _check_identifiers(contract.patient_id_column, columns, faults)
-    found = faults.summary()
+    table = read_columns(path, contract, mapping)
+    columns = table.values
     converted = [
         _convert_row(contract, columns, index)
         for index, patient_id in enumerate(columns[contract.patient_id_column])
@@ -165,99 +128,12 @@ def examine_clinical_table(
         without_outcome=tuple(
             row for row in converted if not isinstance(row, RowWithOutcome)
         ),
-        faults=found,
-        num_rows=len(rows),
+        faults=summarise_findings(table.findings, "fault"),
+        warnings=summarise_findings(table.findings, "warning"),
+        num_rows=table.num_rows,
         num_missing={n: columns[n].count(None) for n in contract.features},
-        num_unused_columns=len(header) - len(positions),
+        num_unused_columns=table.num_unused,
     )
-
-
-class _FaultLog:
-    """The rows in which each rule was broken, in the order first met."""
-
-    def __init__(self) -> None:
-        self._rows: dict[tuple[str, str], list[int]] = {}
-
-    def add(self, rule: str, column: str, index: int) -> None:
-        self._rows.setdefault((rule, column), []).append(index + 2)
-
-    def summary(self) -> tuple[TableFault, ...]:
-        return tuple(
-            TableFault(
-                rule=rule,
-                column=column,
-                count=len(rows),
-                first_rows=tuple(rows[:_NUM_ROWS_NAMED]),
-            )
-            for (rule, column), rows in self._rows.items()
-        )
-
-
-def _find_columns(
-    path: Path,
-    contract: DataContract,
-    column_names: Mapping[str, str],
-    header: list[str],
-) -> dict[str, int]:
-    """Return the contract's name -> position in the file, for the columns in use."""
-    unknown = sorted(set(column_names.values()) - set(contract.columns))
-    if unknown:
-        raise ConfigError(
-            "config.invalid",
-            f"column names: the contract has no column {', '.join(unknown)}.",
-            remedy="Correct the right-hand sides of the column names in site.toml.",
-        )
-    names = [column_names.get(name, name) for name in header]
-    repeated = sorted(
-        {n for n in names if n in contract.columns and names.count(n) > 1}
-    )
-    if repeated:
-        raise DataError(
-            "data.table_unreadable",
-            f"{path}: more than one column is called {', '.join(repeated)}.",
-            remedy="Keep one column of each name, or correct the column names.",
-        )
-    absent = [name for name in contract.required_columns if name not in names]
-    if absent:
-        raise DataError(
-            "data.missing_column",
-            f"{path}: lacks {len(absent)} of the contract's columns: "
-            f"{', '.join(absent)}; it has {len(header)} columns.",
-            remedy="Add the columns, or map the site's own names in site.toml.",
-        )
-    return {
-        name: names.index(name) for name in _used_columns(contract) if name in names
-    }
-
-
-def _used_columns(contract: DataContract) -> list[str]:
-    optional = (contract.baseline_score_column, _resection_column(contract))
-    used = {*contract.required_columns, *filter(None, optional)}
-    return [name for name in contract.columns if name in used]
-
-
-def _convert_logged(
-    name: str, contract: DataContract, cells: list[Cell], faults: _FaultLog
-) -> list[Value]:
-    """Convert a column's cells; None where missing, or faulty and logged."""
-    column = contract.columns[name]
-    codes = (*contract.missing_codes, *column.missing_codes)
-    values, broken = convert_column(column, cells, missing_codes=codes)
-    for index, rule in broken:
-        faults.add(rule, name, index)
-    return values
-
-
-def _check_identifiers(
-    name: str, columns: dict[str, list[Value]], faults: _FaultLog
-) -> None:
-    seen: set[Value] = set()
-    for index, patient_id in enumerate(columns[name]):
-        if patient_id is None:
-            faults.add("missing_identifier", name, index)
-        elif patient_id in seen:
-            faults.add("duplicate_identifier", name, index)
-        seen.add(patient_id)
 
 
 def _convert_row(
@@ -274,13 +150,18 @@ def _convert_row(
     def value_of(name: str | None) -> Value:
         return columns[name][index] if name in columns else None
 
-    resection = value_of(_resection_column(contract))
+    imaging = contract.imaging
+    resection = value_of(imaging.resection_date_column) if imaging else None
+    header = imaging.header_check if imaging else HeaderCheck()
+    age = value_of(header.age_column)
     row = TableRow(
-        row_number=index + 2,
+        row_number=row_number(index),
         patient_id=str(value_of(contract.patient_id_column)),
         clinical=np.array(inputs, np.float32),
         clinical_mask=np.array(mask, np.bool_),
         resection_date=resection if isinstance(resection, datetime.date) else None,
+        stated_sex=_sex(contract, header, value_of(header.sex_column)),
+        stated_age_years=age if isinstance(age, float) else None,
     )
     time_months = value_of(contract.endpoint.time_column)
     event = value_of(contract.endpoint.event_column)
@@ -295,8 +176,18 @@ def _convert_row(
     )
 
 
-def _resection_column(contract: DataContract) -> str | None:
-    return contract.imaging.resection_date_column if contract.imaging else None
+def _sex(
+    contract: DataContract, header: HeaderCheck, value: Value
+) -> Literal["M", "F"] | None:
+    """Return the table's sex in the headers' words."""
+    if header.sex_column is None or not isinstance(value, float):
+        return None
+    code = contract.columns[header.sex_column].codes[int(value)]
+    words: dict[str, Literal["M", "F"]] = {
+        header.male_code: "M",
+        header.female_code: "F",
+    }
+    return words.get(code)
 
 
 def _to_inputs(column: ClinicalColumn, value: Value) -> list[float]:

@@ -1,29 +1,60 @@
-"""The cells of a csv or xlsx file, with no guess at what they mean."""
+"""The cells of a csv or xlsx file, with no guess at what they mean.
+
+The file is read by a process of its own, with limits: a workbook of a few kilobytes can
+ask for more memory than any machine has.
+"""
 
 import csv
 import datetime
 import io
 import math
+import re
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from python_calamine import CalamineError, CalamineWorkbook
 
+from acfnet_core.cohort.guarded.limits import TABLE_LIMITS
+from acfnet_core.cohort.guarded.reader import ReaderFailure, read_one
+from acfnet_core.cohort.table.mapping import PLAIN, TableDialect
 from acfnet_core.errors import DataError
 
 Cell = (
     str | int | float | bool | datetime.date | datetime.time | datetime.timedelta | None
 )
 
+_QUOTED = re.compile(r'"[^"]*("|$)')
 _MAX_BYTES = 256 * 1024**2
 """A table of 100,000 patients has about 20 MB; a workbook is measured unpacked."""
 
+_MAX_COLUMNS = 16_384
+"""As many as a workbook can have."""
 
-def read_cells(path: Path) -> tuple[list[str], list[list[Cell]]]:
+_FAILURES = {
+    "READER_DIED": "reading it crashed the program; it is damaged or made to do so",
+    "READER_LIMIT": "reading it takes more memory or time than a table needs",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Order:
+    path: Path
+    dialect: TableDialect
+    max_bytes: int
+
+
+def read_cells(
+    path: Path, dialect: TableDialect = PLAIN
+) -> tuple[list[str], list[list[Cell]]]:
     """Read a table: its header and its rows, all of the header's width.
 
     Rows without any content are left out at the end and refused in between, so that row
     numbers stay those of the file.
+
+    Args:
+        path: A .csv or .xlsx file.
+        dialect: Its delimiter, encoding or sheet, where the site names them.
 
     Raises:
         DataError: `data.path_not_found`, `data.table_unreadable` or `data.table_empty`.
@@ -35,11 +66,18 @@ def read_cells(path: Path) -> tuple[list[str], list[list[Cell]]]:
             "expected here.",
             remedy="Correct the path of the clinical table.",
         )
-    readers = {".csv": _read_csv, ".xlsx": _read_xlsx}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
+    if path.suffix.lower() not in _READERS:
         raise _unreadable(path, "its name ends neither in .csv nor in .xlsx")
-    rows = reader(path)
+    order = _Order(path=path, dialect=dialect, max_bytes=_MAX_BYTES)
+    table = read_one(_read_table, order, limits=TABLE_LIMITS)
+    if isinstance(table, ReaderFailure):
+        raise _unreadable(path, _FAILURES[table.code])
+    return table
+
+
+def _read_table(order: _Order) -> tuple[list[str], list[list[Cell]]]:
+    path = order.path
+    rows = _READERS[path.suffix.lower()](order)
     while rows and not any(cell_text(cell) for cell in rows[-1]):
         rows.pop()
     if not rows:
@@ -69,6 +107,8 @@ def _with_equal_widths(
     while header and not header[-1]:
         header.pop()
     width = len(header)
+    if width > _MAX_COLUMNS:
+        raise _unreadable(path, f"it has {width} columns")
     for number, row in enumerate(rows[1:], start=2):
         if not any(cell_text(cell) for cell in row):
             raise _unreadable(path, f"row {number} is empty, with rows after it")
@@ -80,17 +120,22 @@ def _with_equal_widths(
     return header, rows[1:]
 
 
-def _read_csv(path: Path) -> list[list[Cell]]:
-    _refuse_above(path, path.stat().st_size)
+def _read_csv(order: _Order) -> list[list[Cell]]:
+    path, dialect = order.path, order.dialect
+    _refuse_above(order, path.stat().st_size)
+    encoding = "utf-8-sig" if dialect.encoding == "utf-8" else dialect.encoding
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = path.read_bytes().decode(encoding)
     except OSError as error:
         raise _unreadable(path, error.strerror or "it cannot be opened") from error
     except UnicodeDecodeError:
         # The decoding error holds the file's content: it must not be chained.
-        raise _unreadable(path, "it is not UTF-8 text") from None
-    first_line = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first_line.count)
+        raise _unreadable(
+            path,
+            f"it is not {dialect.encoding} text; set encoding in [data.table] of "
+            "site.toml",
+        ) from None
+    delimiter = dialect.delimiter or _delimiter_of(path, text)
     try:
         reader = csv.reader(
             io.StringIO(text, newline=""), delimiter=delimiter, strict=True
@@ -100,12 +145,26 @@ def _read_csv(path: Path) -> list[list[Cell]]:
         raise _unreadable(path, "its quotes or its rows are broken") from None
 
 
-def _read_xlsx(path: Path) -> list[list[Cell]]:
+def _delimiter_of(path: Path, text: str) -> str:
+    """Return the one delimiter that the header has outside of quotes."""
+    header = _QUOTED.sub("", text.partition("\n")[0])
+    found = [delimiter for delimiter in ",;\t" if delimiter in header]
+    if len(found) > 1:
+        raise _unreadable(
+            path,
+            "its header has more than one of comma, semicolon and tab; set delimiter "
+            "in [data.table] of site.toml",
+        )
+    return found[0] if found else ","
+
+
+def _read_xlsx(order: _Order) -> list[list[Cell]]:
+    path, dialect = order.path, order.dialect
     try:
         with zipfile.ZipFile(path) as archive:
-            _refuse_above(path, sum(part.file_size for part in archive.infolist()))
+            _refuse_above(order, sum(part.file_size for part in archive.infolist()))
         with CalamineWorkbook.from_path(path) as workbook:
-            sheet = workbook.get_sheet_by_index(0)
+            sheet = workbook.get_sheet_by_name(_sheet_name(path, workbook, dialect))
             return [list(row) for row in sheet.to_python(skip_empty_area=False)]
     except OSError as error:
         raise _unreadable(path, error.strerror or "it cannot be opened") from error
@@ -113,13 +172,30 @@ def _read_xlsx(path: Path) -> list[list[Cell]]:
         raise _unreadable(path, "it is not an intact workbook") from None
 
 
-def _refuse_above(path: Path, size_bytes: int) -> None:
-    if size_bytes > _MAX_BYTES:
+def _sheet_name(path: Path, workbook: CalamineWorkbook, dialect: TableDialect) -> str:
+    names = workbook.sheet_names
+    asked = dialect.sheet
+    if isinstance(asked, str) and asked in names:
+        return asked
+    if isinstance(asked, int) and asked <= len(names):
+        return names[asked - 1]
+    raise _unreadable(
+        path,
+        f"it has {len(names)} sheets and none is {asked!r}; correct sheet in "
+        "[data.table] of site.toml",
+    )
+
+
+def _refuse_above(order: _Order, size_bytes: int) -> None:
+    if size_bytes > order.max_bytes:
         raise _unreadable(
-            path,
+            order.path,
             f"it unpacks to {size_bytes // 1024**2} MiB, more than the "
-            f"{_MAX_BYTES // 1024**2} MiB allowed",
+            f"{order.max_bytes // 1024**2} MiB allowed",
         )
+
+
+_READERS = {".csv": _read_csv, ".xlsx": _read_xlsx}
 
 
 def _unreadable(path: Path, reason: str) -> DataError:

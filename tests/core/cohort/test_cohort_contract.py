@@ -127,6 +127,78 @@ def test_a_category_gives_one_input_for_each_code(tmp_path: Path) -> None:
     assert contract.num_clinical_features == 14
 
 
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [
+        ("Patient-ID", "identifier"),
+        ("relevant_notes", "identifier"),
+        ("age", "feature"),
+        ("vital_status_DFS", "outcome"),
+        ("vital_status", "forbidden"),
+        ("NASH_score", "forbidden"),
+        ("clinrisk_score", "baseline"),
+        ("clinrisk_stratified", "available"),
+        ("date_of_liver_resection", "date"),
+    ],
+)
+def test_the_role_of_a_column_follows_from_the_contract(name: str, role: str) -> None:
+    assert CRLM.role_of(name) == role
+
+
+def test_an_available_column_that_becomes_a_feature_changes_its_role() -> None:
+    contract = CRLM.with_features(["clinrisk_stratified"])
+    assert contract.role_of("clinrisk_stratified") == "feature"
+    assert contract.role_of("age") == "available"
+
+
+def test_a_column_may_have_a_public_code() -> None:
+    concept = CRLM.columns["carcinoembryonic_antigen"].concept
+    assert concept is not None
+    assert (concept.system, concept.code) == ("LOINC", "2039-6")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (
+            'resection_date_column = "date_of_liver_resection"',
+            'resection_date_column = "age"',
+            "resection_date_column must be of type date",
+        ),
+        ('sex_column = "sex"', 'sex_column = "height"', "no such column"),
+        ('male_code = "1"', 'male_code = "m"', "two codes of sex"),
+        ('male_code = "1"', 'male_code = "2"', "two codes of sex"),
+        ('age_column = "age"', 'age_column = "sex"', "age_column must be of type"),
+        ("min_scans = 0", "min_scans = 4", "min_scans is above max_scans"),
+        ("[0.5, 7.5]", "[7.5, 0.5]", "least is above its greatest"),
+        ('"CT"', '"MR"', "modality"),
+    ],
+)
+def test_expectations_that_cannot_be_met_are_refused(
+    old: str, new: str, told: str, tmp_path: Path
+) -> None:
+    text = contract_to_toml(CRLM)
+    assert old in text
+    path = _write(tmp_path / "contract.toml", text.replace(old, new))
+    with pytest.raises(ConfigError, match=told):
+        load_contract(path)
+
+
+def test_the_endpoints_time_cannot_be_negative() -> None:
+    columns = dict(CRLM.columns)
+    name = CRLM.endpoint.time_column
+    columns[name] = columns[name].model_copy(update={"minimum": -1.0})
+    unbounded = CRLM.model_copy(update={"columns": columns})
+    with pytest.raises(ConfigError, match="needs a minimum of 0 or more"):
+        unbounded.with_features(CRLM.features)
+
+
+def test_a_site_needs_the_minimum_cell_at_least() -> None:
+    assert CRLM.fewest_patients == CRLM.minimum_cell == 10
+    larger = CRLM.model_copy(update={"minimum_patients": 25})
+    assert larger.fewest_patients == 25
+
+
 def test_the_constants_are_those_of_the_public_cohort() -> None:
     table = SHARED_DATA / "crlm" / "clinical.csv"
     if not table.is_file():

@@ -170,6 +170,7 @@ def test_a_reply_carries_the_agreed_fields_and_no_other() -> None:
         "parameters_sha256",
         "num_examples",
         "num_steps",
+        "mapping_sha256",
         "counts",
         "metrics",
         "seconds",

@@ -299,6 +299,19 @@ def test_a_site_below_the_minimum_cell_does_not_answer(trains: bool) -> None:
     assert code == "data.too_few_patients"
 
 
+@pytest.mark.parametrize(("num_patients", "is_refused"), [(14, True), (15, False)])
+def test_a_site_below_the_contracts_minimum_of_patients_does_not_answer(
+    num_patients: int, is_refused: bool
+) -> None:
+    plain = make_cohort(0, seed=1).contract
+    contract = plain.model_copy(update={"minimum_patients": 15})
+    cohort = make_cohort(num_patients, seed=1, contract=contract)
+    if is_refused:
+        assert _refused_code(cohort) == "data.too_few_patients"
+    else:
+        assert _answer(small_model(), cohort).reply.num_examples == 15
+
+
 def test_a_refusal_does_not_tell_how_many_patients_there_are() -> None:
     contract = make_cohort(0, seed=1).contract.model_copy(update={"minimum_cell": 90})
     with pytest.raises(AcfnetError) as caught:

@@ -1,25 +1,22 @@
 """Series with a fault that a site lets be mended, each against its known world."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pydicom import Dataset
 from references.ct_series import (
-    INTERCEPT,
-    ORIGIN_MM,
     SHAPE,
-    SPACING_MM,
     hu_at,
     liver_box,
     make_series,
     write_segmentation,
     write_series,
 )
+from references.mendable_series import FAULTS, empty_uids, no_patient, tilt
 
 from acfnet_core.cohort.contract import shipped_contract
-from acfnet_core.cohort.images.dicom_gate import GatedSeries, gate_index
+from acfnet_core.cohort.images.dicom_gate import GatedSeries, gate_index, gate_series
 from acfnet_core.cohort.images.dicom_index import index_folder
 from acfnet_core.cohort.images.dicom_series import read_dicom_series
 from acfnet_core.cohort.images.refusals import ScanRefusedError
@@ -30,51 +27,16 @@ from acfnet_core.cohort.images.repairs import (
     mend_index,
 )
 from acfnet_core.cohort.images.volume import SeriesVolume, lay_on_grid
-from acfnet_core.cohort.masks.segmentation import read_segmentation
+from acfnet_core.cohort.masks.segmentation import (
+    choose_segmentation,
+    read_segmentation,
+)
 
-TILT = np.tan(np.radians(15.0))
 IMAGING = shipped_contract("crlm").imaging
 assert IMAGING is not None
 FINE = IMAGING.model_copy(
     update={"grid_shape": (16, 32, 32), "grid_spacing_mm": (4.0, 5.0, 5.0)}
 )
-
-Fault = Callable[[list[Dataset]], None]
-
-
-def tilt(slices: list[Dataset]) -> None:
-    for one in slices:
-        x, y, z = map(float, one.ImagePositionPatient)
-        shifted = round(y + (z - ORIGIN_MM[2]) * TILT, 3)
-        one.ImagePositionPatient = [x, shifted, z]
-        rows = np.arange(SHAPE[1]) * SPACING_MM[1] + shifted
-        columns = np.arange(SHAPE[2]) * SPACING_MM[2] + x
-        grid_y, grid_x = np.meshgrid(rows, columns, indexing="ij")
-        hu = hu_at(np.stack([grid_x, grid_y, np.full_like(grid_x, z)], axis=-1))
-        one.PixelData = np.rint(hu - INTERCEPT).astype("<i2").tobytes()
-
-
-def lose_one(slices: list[Dataset]) -> None:
-    del slices[6]
-
-
-def empty_uids(slices: list[Dataset]) -> None:
-    for one in slices:
-        one.SOPClassUID = one.SOPInstanceUID = ""
-        one.StudyInstanceUID = one.SeriesInstanceUID = one.FrameOfReferenceUID = ""
-
-
-def no_patient(slices: list[Dataset]) -> None:
-    for one in slices:
-        one.PatientID = ""
-
-
-FAULTS: dict[str, Fault] = {
-    "GANTRY_TILT": tilt,
-    "MISSING_SLICES": lose_one,
-    "EMPTY_UID": empty_uids,
-    "NO_PATIENT_ID": no_patient,
-}
 
 
 def gated(folder: Path, repairs: Repairs) -> GatedSeries:
@@ -231,3 +193,62 @@ def test_a_file_with_another_uid_than_at_the_index_is_refused(tmp_path: Path) ->
     write_series(slices, tmp_path / "P-007" / "ct")
     with pytest.raises(ScanRefusedError, match="DECODE_FAILED"):
         read_dicom_series(series)
+
+
+@pytest.mark.parametrize(("degrees", "is_accepted"), [(30.0, True), (40.0, False)])
+def test_no_gantry_tilts_further_than_gantries_do(
+    degrees: float, is_accepted: bool, tmp_path: Path
+) -> None:
+    slices = make_series()
+    tilt(slices, degrees=degrees)
+    write_series(slices, tmp_path / "P-007")
+    assert gated(tmp_path, ALL_REPAIRS).is_accepted is is_accepted
+
+
+def test_of_two_slices_nobody_can_tell_a_tilt(tmp_path: Path) -> None:
+    slices = make_series(num_slices=2)
+    tilt(slices)
+    write_series(slices, tmp_path / "P-007")
+    (headers,) = index_folder(tmp_path).ct_series
+    assert gate_series(headers, None, repairs=ALL_REPAIRS).codes == ("GANTRY_TILT",)
+
+
+def test_two_series_of_one_folder_are_not_made_one(tmp_path: Path) -> None:
+    slices = make_series()
+    empty_uids(slices)
+    for one in slices[1::2]:
+        one.SeriesNumber = 2
+    write_series(slices, tmp_path / "P-007")
+    assert gated(tmp_path, ALL_REPAIRS).codes == ("EMPTY_UID",)
+
+
+def test_files_without_uids_beside_others_may_be_of_their_series(
+    tmp_path: Path,
+) -> None:
+    slices = make_series()
+    empty_uids(slices[6:])
+    write_series(slices, tmp_path / "P-007")
+    index = mend_index(index_folder(tmp_path), tmp_path, ALL_REPAIRS)
+    codes = [series.codes for series in gate_index(index, FINE, ALL_REPAIRS)]
+    assert sorted(codes) == [(), ("EMPTY_UID",)]
+
+
+@pytest.mark.parametrize(("second_day", "num_studies"), [("", 1), ("19920707", 2)])
+def test_series_of_one_day_without_uids_are_of_one_study(
+    second_day: str, num_studies: int, tmp_path: Path
+) -> None:
+    for name, day in (("a", ""), ("b", second_day)):
+        slices = make_series(study_date=day or "19920606")
+        empty_uids(slices)
+        write_series(slices, tmp_path / "P-007" / name)
+    index = mend_index(index_folder(tmp_path), tmp_path, ALL_REPAIRS)
+    studies = {header.study_uid for (header, *_) in index.ct_series}
+    assert len(studies) == num_studies
+
+
+def test_a_segmentation_without_a_patient_is_of_its_folders(tmp_path: Path) -> None:
+    slices = written(tmp_path, "NO_PATIENT_ID")
+    write_segmentation(slices, tmp_path / "P-007" / "s.dcm", {"Liver": liver_box()})
+    index = mend_index(index_folder(tmp_path), tmp_path, ALL_REPAIRS)
+    (series,) = gate_index(index, FINE, ALL_REPAIRS)
+    assert choose_segmentation(series, index.segmentations, FINE).path.name == "s.dcm"

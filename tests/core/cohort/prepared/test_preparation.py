@@ -37,7 +37,6 @@ from acfnet_core.cohort.sources import CohortSources
 from acfnet_core.errors import DataError, MachineError
 
 CRLM = shipped_contract("crlm")
-PREPARATION = "acfnet_core.cohort.prepared.preparation"
 KEY = b"k" * 32
 PATIENTS = ("CANARY-003", "CANARY-001", "CANARY-002", "CANARY-004")
 """In the table's order: two scans; one refused; one; none."""
@@ -209,18 +208,14 @@ def test_scans_of_withdrawn_patients_are_removed(site: Site, tmp_path: Path) -> 
 
 
 def test_two_processes_prepare_the_same(
-    site: Site, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: Site, store: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(f"{PREPARATION}._SCANS_WORTH_A_PROCESS", 1)
     _prepare(site, tmp_path, num_workers=2)
     manifest = (store / "manifest.json").read_bytes()
     assert (tmp_path / "manifest.json").read_bytes() == manifest
 
 
-def test_an_error_of_another_process_keeps_its_code(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(f"{PREPARATION}._SCANS_WORTH_A_PROCESS", 1)
+def test_an_error_of_another_process_keeps_its_code(site: Site, tmp_path: Path) -> None:
     (tmp_path / "scans").mkdir()
     in_the_way = tmp_path / "scans" / make_pseudonym(KEY, PATIENTS[0])
     in_the_way.write_text("a file where a folder must be")
@@ -406,7 +401,27 @@ def test_counts_from_the_minimum_cell_on_are_told(site: Site, tmp_path: Path) ->
     _prepare(site, tmp_path, contract=contract)
     summary = summarise(open_store(tmp_path, contract=contract))
     assert (summary.num_patients, summary.num_events) == (4, 2)
-    assert (summary.num_with_scans, summary.num_scans) == (2, 3)
+    assert summary.num_with_scans == 2
+
+
+def test_scans_are_told_where_nobody_stands_out(
+    cohort: PreparedCohort,
+) -> None:
+    scan = cohort.patients[1].scans[0]
+    contract = CRLM.model_copy(update={"minimum_cell": 3})
+
+    def told(*counts: int) -> int | None:
+        patients = tuple(
+            replace(cohort.patients[1], scans=(scan,) * count) for count in counts
+        )
+        changed = replace(cohort, contract=contract, patients=patients)
+        return summarise(changed).num_scans
+
+    assert told(*[1] * 4, *[2] * 3) == 10
+    assert told(*[2] * 4) == 8
+    assert told(*[1] * 4, 2) is None
+    assert told(1, *[2] * 4) is None
+    assert told(*[1] * 4, *[2] * 3, 3) is None
 
 
 def test_scans_are_withheld_with_the_patients_who_have_them(

@@ -7,7 +7,7 @@ import pydicom
 import pytest
 from highdicom.spatial import get_series_volume_positions
 
-from acfnet_core.cohort.synthetic.files import make_uid
+from acfnet_core.cohort.synthetic.identifiers import make_uid
 from acfnet_core.cohort.synthetic.image import SyntheticScan, render_scan
 from acfnet_core.cohort.synthetic.patient import SyntheticPatient, draw_patient
 from acfnet_core.cohort.synthetic.sites import SyntheticSite, synthesize_site

@@ -11,7 +11,7 @@ from references.shared_data import SHARED_DATA
 
 from acfnet_core.cohort.contract import shipped_contract
 from acfnet_core.cohort.table import table_file
-from acfnet_core.cohort.table.cell_values import convert_column
+from acfnet_core.cohort.table.cell_values import ColumnWriting, convert_column
 from acfnet_core.cohort.table.clinical_table import (
     examine_clinical_table,
     read_clinical_table,
@@ -138,7 +138,9 @@ def test_a_faulty_row_without_outcome_is_told_like_any_other(tmp_path: Path) -> 
 
 
 FAULTS: dict[str, tuple[str, str, object]] = {
-    "not_a_number": ("body_mass_index", "CANARY", "24,5"),
+    "not_a_number": ("body_mass_index", "CANARY", "about 24"),
+    "decimal_comma": ("body_mass_index", "CANARY", "24,5"),
+    "percent_sign": ("body_mass_index", "CANARY", "24%"),
     "below_minimum": ("age", "CANARY", 7),
     "above_maximum": ("age", "CANARY", 777),
     "unknown_code": ("sex", "CANARY", 3),
@@ -175,8 +177,53 @@ def test_all_faults_are_raised_at_once_and_without_values(tmp_path: Path) -> Non
 
 
 def test_columns_that_are_not_used_are_not_read(tmp_path: Path) -> None:
-    path = _write_csv(tmp_path / "a.csv", [ROW | {"necrosis_percent": "???"}])
-    assert examine_clinical_table(path, CRLM).faults == ()
+    path = _write_csv(tmp_path / "a.csv", [ROW | {"steatosis_yesno": "???"}])
+    table = examine_clinical_table(path, CRLM)
+    assert not any("steatosis_yesno" in one.columns for one in table.warnings)
+    assert table.faults == ()
+
+
+def test_a_cell_of_a_column_for_rules_alone_is_a_warning(tmp_path: Path) -> None:
+    path = _write_csv(tmp_path / "a.csv", [ROW])
+    table = examine_clinical_table(path, CRLM)
+    (warning,) = table.warnings
+    assert (warning.rule, warning.columns) == ("not_a_number", ("necrosis_percent",))
+    assert table.faults == ()
+
+
+def test_a_rule_of_severity_fault_keeps_the_table_back(tmp_path: Path) -> None:
+    rules = tuple(one.model_copy(update={"severity": "fault"}) for one in CRLM.checks)
+    strict = CRLM.model_copy(update={"checks": rules})
+    row = ROW | {"overall_survival_months": "3", "Patient-ID": "CANARY"}
+    path = _write_csv(tmp_path / "a.csv", [row])
+    with pytest.raises(DataError, match="recurrence_not_after_last_contact") as caught:
+        read_clinical_table(path, strict)
+    assert "CANARY" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "rule"),
+    [
+        ({"overall_survival_months": 3}, "recurrence_not_after_last_contact"),
+        ({"months_to_DFS_progression": 0}, "event_takes_time"),
+        ({"progression_or_recurrence": 0, "vital_status": 0}, None),
+        ({"clinrisk_stratified": 1}, "risk_group_is_score_of_three"),
+    ],
+)
+def test_a_row_that_contradicts_itself_is_warned_of(
+    changed: dict[str, object], rule: str | None, tmp_path: Path
+) -> None:
+    path = _write_csv(tmp_path / "a.csv", [ROW | {"necrosis_percent": 0} | changed])
+    table = examine_clinical_table(path, CRLM)
+    told = [one.rule for one in table.warnings]
+    assert told == [rule or "event_is_recurrence_or_death"]
+    assert len(table.rows) == 1
+
+
+def test_a_time_below_zero_is_a_fault(tmp_path: Path) -> None:
+    path = _write_csv(tmp_path / "a.csv", [ROW | {"months_to_DFS_progression": -1}])
+    (fault,) = examine_clinical_table(path, CRLM).faults
+    assert fault.rule == "below_minimum"
 
 
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
@@ -261,11 +308,19 @@ def test_an_identifier_stays_out_of_a_rows_repr(tmp_path: Path) -> None:
     assert "CANARY" not in repr(read_clinical_table(path, CRLM))
 
 
+def test_the_sex_and_age_of_the_table_are_kept_for_comparison(tmp_path: Path) -> None:
+    path = _write_csv(tmp_path / "a.csv", [ROW])
+    (row,) = read_clinical_table(path, CRLM).rows
+    assert (row.stated_sex, row.stated_age_years) == ("F", 60.0)
+    assert "stated" not in repr(row)
+
+
 @settings(deadline=None, max_examples=60)
 @given(text=st.text(max_size=12))
 def test_a_number_column_takes_a_number_or_names_a_rule(text: str) -> None:
     column = CRLM.columns["age"]
-    values, broken = convert_column(column, [text], missing_codes=("-999",))
+    writing = ColumnWriting(missing_codes=("-999",))
+    values, broken = convert_column(column, [text], writing)
     value = values[0]
     assert value is None or (isinstance(value, float) and 18 <= value <= 110)
     assert not (broken and value is not None)

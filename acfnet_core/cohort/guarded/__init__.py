@@ -1,0 +1,1 @@
+"""Reading other people's files in processes of their own, with limits."""

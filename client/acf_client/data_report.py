@@ -1,0 +1,159 @@
+"""A site's look at the whole of its data: one HTML page, for its own eyes.
+
+What it says is read here, from the table, the headers of the images and the prepared
+store; `data_report_html.py` makes the page. Patients are rows of the table: there is no
+identifier and no pseudonym, but there are their images.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acf_client.data import data_sources, read_contract
+from acf_client.data_report_scans import ShownScan, show_scans
+from acf_client.site import Site
+from acfnet_core.cohort.check import CheckReport, check_cohort
+from acfnet_core.cohort.contract import DataContract
+from acfnet_core.cohort.prepared.manifest import read_manifest
+from acfnet_core.cohort.prepared.preparation import make_pseudonym
+from acfnet_core.cohort.prepared.scan_plan import PatientPlan, count_codes
+from acfnet_core.cohort.prepared.store import PreparedCohort, open_store
+from acfnet_core.cohort.refused_rows import plan_sources, rows_of_codes
+from acfnet_core.cohort.table.clinical_table import TableRow, examine_clinical_table
+from acfnet_core.cohort.table.feature_values import feature_values
+from acfnet_core.cohort.table.mapping import TableMapping
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefusedOnReading:
+    """Scans that passed by their headers and were refused once their voxels were read.
+
+    Attributes:
+        codes: Code -> scans.
+        rows: Rows with fewer prepared scans than planned; which code is whose is known
+            where there is one code.
+    """
+
+    codes: dict[str, int]
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataReport:
+    """All that the page says.
+
+    Attributes:
+        values: Feature -> its values, one a row that has an identifier; see
+            `feature_values`.
+        time_months: Of each patient with an outcome.
+        event: Of the same patients.
+        num_patients_by_scans: Number of scans -> patients with so many; None where
+            nothing has been prepared.
+        scans: By rows of the table.
+        refused_rows: Code -> rows of the table that have a study refused with it.
+        num_missing_in_table: Prepared patients whom the table has no more.
+    """
+
+    contract: DataContract
+    check: CheckReport
+    values: dict[str, NDArray[np.float64]]
+    time_months: NDArray[np.float64]
+    event: NDArray[np.bool_]
+    num_patients_by_scans: dict[int, int] | None
+    scans: tuple[ShownScan, ...]
+    refused_rows: dict[str, tuple[int, ...]]
+    refused_on_reading: RefusedOnReading
+    num_missing_in_table: int
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether there is a prepared store."""
+        return self.num_patients_by_scans is not None
+
+    @property
+    def num_odd(self) -> int:
+        """Scans that are marked for a second look."""
+        return sum(bool(scan.oddities) for scan in self.scans)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the counts, for a program."""
+        table, by_scans = self.check.table, self.num_patients_by_scans
+        return {
+            "num_rows": table.num_rows,
+            "num_patients": table.num_patients,
+            "num_events": table.num_events,
+            "num_without_outcome": table.num_without_outcome,
+            "num_faults": sum(fault.count for fault in table.faults),
+            "is_prepared": self.is_prepared,
+            "num_patients_by_scans": {str(n): k for n, k in (by_scans or {}).items()},
+            "num_scans": len(self.scans),
+            "num_scans_marked": self.num_odd,
+            "refused_rows": {code: list(r) for code, r in self.refused_rows.items()},
+            "refused_on_reading": self.refused_on_reading.codes,
+        }
+
+
+def gather_report(site: Site) -> DataReport:
+    """Read all that the page is made of.
+
+    Raises:
+        AcfnetError: The site is not enrolled, the table or the images cannot be read,
+            or the store is damaged or was prepared under another contract or mapping.
+    """
+    contract, sources = read_contract(site), data_sources(site)
+    check = check_cohort(contract, sources)
+    table = examine_clinical_table(sources.clinical_table, contract, sources.mapping)
+    everyone: tuple[TableRow, ...] = (*table.rows, *table.without_outcome)
+    plans = plan_sources(contract, sources, everyone)
+    store = _open_prepared(site, contract, sources.mapping)
+    key = site.load_pseudonym_key()
+    rows = {make_pseudonym(key, row.patient_id): row.row_number for row in everyone}
+    prepared = (*store.patients, *store.without_outcome) if store else ()
+    known = [one for one in prepared if one.pseudonym in rows]
+    num_by_row = {rows[one.pseudonym]: len(one.scans) for one in known}
+    return DataReport(
+        contract=contract,
+        check=check,
+        values=feature_values(everyone, contract),
+        time_months=np.array([row.time_months for row in table.rows], np.float64),
+        event=np.array([row.event for row in table.rows], np.bool_),
+        num_patients_by_scans=(
+            dict(sorted(Counter(len(one.scans) for one in prepared).items()))
+            if store
+            else None
+        ),
+        scans=tuple(show_scans(store, rows)) if store else (),
+        refused_rows=rows_of_codes(plans),
+        refused_on_reading=_refused_on_reading(plans, store, num_by_row),
+        num_missing_in_table=len(prepared) - len(known),
+    )
+
+
+def _open_prepared(
+    site: Site, contract: DataContract, mapping: TableMapping
+) -> PreparedCohort | None:
+    """Open the site's store; None if nothing has been prepared yet."""
+    if read_manifest(site.prepared_folder) is None:
+        return None
+    return open_store(site.prepared_folder, contract=contract, mapping=mapping)
+
+
+def _refused_on_reading(
+    plans: Sequence[PatientPlan],
+    store: PreparedCohort | None,
+    num_by_row: dict[int, int],
+) -> RefusedOnReading:
+    """Find what a plan by headers promised and the store does not hold."""
+    if store is None:
+        return RefusedOnReading(codes={}, rows=())
+    codes = Counter(store.refused) - Counter(count_codes(plans))
+    rows = [
+        plan.row.row_number
+        for plan in plans
+        if len(plan.scans) > num_by_row.get(plan.row.row_number, len(plan.scans))
+    ]
+    return RefusedOnReading(codes=dict(sorted(codes.items())), rows=tuple(sorted(rows)))
