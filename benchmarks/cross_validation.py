@@ -8,7 +8,7 @@ model is trained and judged in the same folds. About a second a fold.
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -210,22 +210,24 @@ def tell(cohort: PreparedCohort, num_repeats: int) -> Iterator[str]:
     yield tell_permuted(cohort, num_repeats)
 
 
-def main() -> None:
-    """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+def write_page(
+    tell_page: Callable[[PreparedCohort, int], Iterator[str]], *, num_repeats: int
+) -> None:
+    """Run a benchmark of the public table, as the command line asks."""
+    parser = argparse.ArgumentParser()
     parser.add_argument("table", type=Path, help="the cohort's clinical.csv")
-    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--repeats", type=int, default=num_repeats)
     parser.add_argument("--write", type=Path, help="markdown file to write")
     options = parser.parse_args()
     make_deterministic(num_threads=1)
     torch.set_num_interop_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         cohort = load_cohort(options.table, Path(folder) / "prepared")
-        text = "\n".join(tell(cohort, options.repeats)) + "\n"
+        text = "\n".join(tell_page(cohort, options.repeats)) + "\n"
     print(text)
     if options.write:
         options.write.write_text(text)
 
 
 if __name__ == "__main__":
-    main()
+    write_page(tell, num_repeats=10)

@@ -6,22 +6,18 @@ The table is that of TCIA Colorectal-Liver-Metastases (doi:10.7937/QXK2-QG03), i
 pre-operative columns alone. About twenty minutes on one core.
 """
 
-import argparse
-import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from cross_validation import NUM_FOLDS, SEED, Head, figures, load_cohort, run
+from cross_validation import NUM_FOLDS, SEED, Head, figures, run, write_page
 
 from acfnet_core.cohort.prepared.store import PreparedCohort
 from acfnet_core.model.config import MODEL_NAME, AcfNetConfig
 from acfnet_core.objective.loss import survival_loss
 from acfnet_core.objective.time_bins import discretise_times
 from acfnet_core.training.cross_validation import FoldFinished
-from acfnet_core.training.reproducibility import make_deterministic
 
 STEPS = (60, 120, 240)
 RATES = (1e-3, 2e-3)
@@ -115,22 +111,5 @@ def tell(cohort: PreparedCohort, num_repeats: int) -> Iterator[str]:
         yield f"| {name} | {' | '.join(cells)} |"
 
 
-def main() -> None:
-    """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("table", type=Path, help="the cohort's clinical.csv")
-    parser.add_argument("--repeats", type=int, default=6)
-    parser.add_argument("--write", type=Path, help="markdown file to write")
-    options = parser.parse_args()
-    make_deterministic(num_threads=1)
-    torch.set_num_interop_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        cohort = load_cohort(options.table, Path(folder) / "prepared")
-        text = "\n".join(tell(cohort, options.repeats)) + "\n"
-    print(text)
-    if options.write:
-        options.write.write_text(text)
-
-
 if __name__ == "__main__":
-    main()
+    write_page(tell, num_repeats=6)

@@ -17,20 +17,18 @@ from acfnet_core.cohort.check_warnings import (
 )
 from acfnet_core.cohort.contract import DataContract, ImagingExpectations
 from acfnet_core.cohort.header_linkage import compare_headers
-from acfnet_core.cohort.images.dicom_gate import gate_index
-from acfnet_core.cohort.images.dicom_index import index_folder
+from acfnet_core.cohort.images.dicom_index import DicomIndex
 from acfnet_core.cohort.images.refusals import REASONS
-from acfnet_core.cohort.images.repairs import mend_index
 from acfnet_core.cohort.masks.segmentation import (
     CHOICE_RULE,
     channel_of,
     kind_of,
     patients_of,
-    segmentations_of,
 )
-from acfnet_core.cohort.prepared.scan_plan import PatientPlan, count_codes, plan_scans
+from acfnet_core.cohort.prepared.scan_plan import count_codes
+from acfnet_core.cohort.prepared.source_plan import SourcePlan, plan_sources
 from acfnet_core.cohort.sources import CohortSources
-from acfnet_core.cohort.table.clinical_table import TableRow, examine_clinical_table
+from acfnet_core.cohort.table.clinical_table import examine_clinical_table
 from acfnet_core.cohort.table.faults import TableFault
 from acfnet_core.errors import DataError
 
@@ -157,9 +155,10 @@ def check_cohort(contract: DataContract, sources: CohortSources) -> CheckReport:
     """
     table = examine_clinical_table(sources.clinical_table, contract, sources.mapping)
     images = None
-    if sources.images_folder is not None and contract.imaging is not None:
-        everyone = (*table.rows, *table.without_outcome)
-        images = _check_images(sources, contract.imaging, everyone)
+    everyone = (*table.rows, *table.without_outcome)
+    planned = plan_sources(contract, sources, everyone)
+    if planned.index is not None and contract.imaging is not None:
+        images = _check_images(planned, planned.index, contract.imaging)
     codes: set[str] = set()
     if images is not None:
         codes.update(images.series_codes, images.repaired_codes, images.study_codes)
@@ -211,17 +210,11 @@ def _count_of(fault: TableFault) -> FaultCount:
 
 
 def _check_images(
-    sources: CohortSources, imaging: ImagingExpectations, rows: tuple[TableRow, ...]
+    planned: SourcePlan, index: DicomIndex, imaging: ImagingExpectations
 ) -> ImageCheck:
-    if sources.images_folder is None:
-        raise ValueError("there is no folder of images to check")
-    index = mend_index(
-        index_folder(sources.images_folder), sources.images_folder, sources.repairs
-    )
-    gated = gate_index(index, imaging, sources.repairs)
-    drawn = segmentations_of(index, sources.nifti_labels)
-    plans: tuple[PatientPlan, ...] = plan_scans(rows, gated, drawn, imaging)
-    imaged = {header.patient_id for series in index.ct_series for header in series}
+    gated, drawn, plans = planned.series, planned.segmentations, planned.patients
+    rows = [plan.row for plan in plans]
+    listed = {row.patient_id for row in rows}
     labels = [label for file in index.segmentations for label in file.segment_labels]
     scans = [scan for plan in plans for scan in plan.scans]
     agreements = compare_headers(rows, index.ct_series)
@@ -237,7 +230,7 @@ def _check_images(
         unknown_segments=sum(channel_of(label, imaging) is None for label in labels),
         study_codes=count_codes(plans),
         num_patients_with_scans=sum(bool(plan.scans) for plan in plans),
-        num_patients_not_in_table=len(imaged - {row.patient_id for row in rows}),
+        num_patients_not_in_table=len(planned.imaged_patients - listed),
         num_scans=len(scans),
         scans_by_kind=_count(kind_of(scan.segmentation) for scan in scans),
         num_scans_assumed=sum(scan.time_assumed for scan in scans),

@@ -123,6 +123,10 @@ class DataConsole(Console):
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))
         self._out.print(table)
+        self.say(
+            "Means and standard deviations are of the numbers as the contract "
+            "transforms them: of log(1 + x) where it says log1p."
+        )
 
     def show_synthesis(
         self, events: "Iterable[PatientWritten | HospitalWritten]"
@@ -132,14 +136,7 @@ class DataConsole(Console):
         from acfnet_core.cohort.synthetic.cohort_mix import HospitalWritten
 
         hospitals: list[HospitalWritten] = []
-        with Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            console=self._out,
-            transient=True,
-            disable=not self._out.is_terminal,
-        ) as bars:
+        with self._bars() as bars:
             task = bars.add_task("patients", total=None)
             for event in events:
                 if isinstance(event, HospitalWritten):
@@ -151,17 +148,7 @@ class DataConsole(Console):
 
     def show_preparation(self, events: Iterable[PreparationEvent]) -> CohortFinished:
         """Show progress while patients are prepared; return the last event."""
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-        )
-        with Progress(
-            *columns,
-            console=self._out,
-            transient=True,
-            disable=not self._out.is_terminal,
-        ) as bars:
+        with self._bars() as bars:
             task = bars.add_task("patients", total=None)
             for event in events:
                 if isinstance(event, PatientPrepared):
@@ -187,14 +174,7 @@ class DataConsole(Console):
             PatientExported,
         )
 
-        with Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            console=self._out,
-            transient=True,
-            disable=not self._out.is_terminal,
-        ) as bars:
+        with self._bars() as bars:
             task = bars.add_task("patients", total=None)
             for event in events:
                 if isinstance(event, PatientExported):
@@ -220,6 +200,17 @@ class DataConsole(Console):
         for line in manifest.caution:
             self._out.print(f"  {line}", style="yellow", markup=False)
         self.say(f"Wrote {event.folder}; export.json ({ready.manifest_sha256[:12]})")
+
+    def _bars(self) -> Progress:
+        """Return progress bars, which nobody sees where there is no terminal."""
+        return Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            console=self._out,
+            transient=True,
+            disable=not self._out.is_terminal,
+        )
 
     def _show_finished(self, event: CohortFinished) -> None:
         self.say(

@@ -21,8 +21,9 @@ from acfnet_core.cohort.contract import DataContract
 from acfnet_core.cohort.prepared.manifest import read_manifest
 from acfnet_core.cohort.prepared.preparation import make_pseudonym
 from acfnet_core.cohort.prepared.scan_plan import PatientPlan, count_codes
+from acfnet_core.cohort.prepared.source_plan import plan_sources
 from acfnet_core.cohort.prepared.store import PreparedCohort, open_store
-from acfnet_core.cohort.refused_rows import plan_sources, rows_of_codes
+from acfnet_core.cohort.refused_rows import rows_of_codes
 from acfnet_core.cohort.table.clinical_table import TableRow, examine_clinical_table
 from acfnet_core.cohort.table.feature_values import feature_values
 from acfnet_core.cohort.table.mapping import TableMapping
@@ -108,7 +109,7 @@ def gather_report(site: Site) -> DataReport:
     check = check_cohort(contract, sources)
     table = examine_clinical_table(sources.clinical_table, contract, sources.mapping)
     everyone: tuple[TableRow, ...] = (*table.rows, *table.without_outcome)
-    plans = plan_sources(contract, sources, everyone)
+    plans = plan_sources(contract, sources, everyone).patients
     store = _open_prepared(site, contract, sources.mapping)
     key = site.load_pseudonym_key()
     rows = {make_pseudonym(key, row.patient_id): row.row_number for row in everyone}

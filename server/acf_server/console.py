@@ -96,6 +96,10 @@ class Console:
         for row in compared.rows():
             table.add_row(*(Text(cell) for cell in row))
         self._out.print(table)
+        self.say(
+            "Means and standard deviations are of the numbers as the contract "
+            "transforms them: of log(1 + x) where it says log1p."
+        )
         for warning in compared.warnings:
             line = f"warning: {warning.describe()}"
             self._out.print(line, style="yellow", markup=False)

@@ -40,16 +40,13 @@ from acfnet_core.cohort.deidentified.scan_copy import (
 )
 from acfnet_core.cohort.guarded.limits import SCAN_LIMITS
 from acfnet_core.cohort.guarded.reader import ReaderFailure, read_each
-from acfnet_core.cohort.images.dicom_gate import gate_index
-from acfnet_core.cohort.images.dicom_index import index_folder
-from acfnet_core.cohort.images.repairs import mend_index
-from acfnet_core.cohort.masks.segmentation import kind_of, segmentations_of
+from acfnet_core.cohort.masks.segmentation import kind_of
 from acfnet_core.cohort.prepared.scan_plan import (
     PatientPlan,
     PlannedScan,
     count_codes,
-    plan_scans,
 )
+from acfnet_core.cohort.prepared.source_plan import plan_sources
 from acfnet_core.cohort.sources import CohortSources
 from acfnet_core.cohort.table.clinical_table import TableRow, read_clinical_table
 from acfnet_core.errors import ConfigError
@@ -141,7 +138,7 @@ def export_cohort(
     images = sources.images_folder
     refuse_place(folder, [*apart_from, *([images] if images else [])])
     rows = _read_rows(contract, sources, only_patients)
-    plans = _plan(contract, sources, rows)
+    plans = plan_sources(contract, sources, rows).patients
     # By pseudonym: the order says nothing of the table's.
     named = [(names.patient(plan.row.patient_id), plan) for plan in plans]
     named.sort(key=lambda pair: pair[0].pseudonym)
@@ -206,19 +203,6 @@ def _read_rows(
             remedy="Write the identifiers as the table has them, one on each line.",
         )
     return [row for row in rows if row.patient_id in only_patients]
-
-
-def _plan(
-    contract: DataContract, sources: CohortSources, rows: Sequence[TableRow]
-) -> tuple[PatientPlan, ...]:
-    """Plan each patient's scans as a preparation does."""
-    folder, imaging = sources.images_folder, contract.imaging
-    if folder is None or imaging is None:
-        return tuple(PatientPlan(row=row, scans=(), refused=()) for row in rows)
-    index = mend_index(index_folder(folder), folder, sources.repairs)
-    gated = gate_index(index, imaging, sources.repairs)
-    drawn = segmentations_of(index, sources.nifti_labels)
-    return plan_scans(rows, gated, drawn, imaging)
 
 
 def _copy_scans(

@@ -19,10 +19,6 @@ from pathlib import Path
 from acfnet_core.cohort.contract import DataContract
 from acfnet_core.cohort.guarded.limits import SCAN_LIMITS
 from acfnet_core.cohort.guarded.reader import ReaderFailure, read_each
-from acfnet_core.cohort.images.dicom_gate import gate_index
-from acfnet_core.cohort.images.dicom_index import index_folder
-from acfnet_core.cohort.images.repairs import mend_index
-from acfnet_core.cohort.masks.segmentation import segmentations_of
 from acfnet_core.cohort.prepared.manifest import (
     FORMAT_VERSION,
     MANIFEST,
@@ -44,7 +40,8 @@ from acfnet_core.cohort.prepared.scan_job import (
     ScanJob,
     run_job,
 )
-from acfnet_core.cohort.prepared.scan_plan import PatientPlan, count_codes, plan_scans
+from acfnet_core.cohort.prepared.scan_plan import PatientPlan, count_codes
+from acfnet_core.cohort.prepared.source_plan import plan_sources
 from acfnet_core.cohort.sources import CohortSources
 from acfnet_core.cohort.table.clinical_table import (
     ClinicalTable,
@@ -142,22 +139,15 @@ def _plan(
         *sorted(table.rows, key=lambda row: row.patient_id),
         *sorted(table.without_outcome, key=lambda row: row.patient_id),
     ]
-    if sources.images_folder is None or contract.imaging is None:
-        return tuple(PatientPlan(row=row, scans=(), refused=()) for row in rows), 0
-    index = mend_index(
-        index_folder(sources.images_folder), sources.images_folder, sources.repairs
-    )
-    imaged = {header.patient_id for series in index.ct_series for header in series}
+    planned = plan_sources(contract, sources, rows)
+    imaged = planned.imaged_patients
     if imaged and imaged.isdisjoint(row.patient_id for row in rows):
         raise _nothing_usable(
             f"none of the {len(imaged)} patients in the images is in the table",
             "Compare the table's identifiers with PatientID: leading zeros are lost "
             "when a spreadsheet takes an identifier for a number.",
         )
-    gated = gate_index(index, contract.imaging, sources.repairs)
-    drawn = segmentations_of(index, sources.nifti_labels)
-    plans = plan_scans(rows, gated, drawn, contract.imaging)
-    return plans, len(gated)
+    return planned.patients, len(planned.series)
 
 
 def _make_jobs(

@@ -4,7 +4,8 @@ import numpy as np
 
 from acfnet_core.cohort.contract import shipped_contract
 from acfnet_core.cohort.prepared.scan_plan import PatientPlan
-from acfnet_core.cohort.refused_rows import plan_sources, rows_of_codes
+from acfnet_core.cohort.prepared.source_plan import plan_sources
+from acfnet_core.cohort.refused_rows import rows_of_codes
 from acfnet_core.cohort.sources import CohortSources
 from acfnet_core.cohort.table.clinical_table import TableRow
 
@@ -31,4 +32,4 @@ def test_a_row_with_two_such_studies_is_named_once() -> None:
 
 def test_a_site_without_images_has_no_plan() -> None:
     sources = CohortSources(clinical_table=Path("clinical.csv"))
-    assert plan_sources(shipped_contract("crlm"), sources, ()) == ()
+    assert plan_sources(shipped_contract("crlm"), sources, ()).patients == ()

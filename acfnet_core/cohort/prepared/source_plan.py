@@ -1,0 +1,73 @@
+"""From a site's images to the scans that are used: index, repairs, gate, masks, plan.
+
+Checking, preparing, reporting and exporting all begin here, so that they speak of the
+same scans.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from acfnet_core.cohort.contract import DataContract
+from acfnet_core.cohort.images.dicom_gate import GatedSeries, gate_index
+from acfnet_core.cohort.images.dicom_index import (
+    DicomIndex,
+    InstanceHeader,
+    index_folder,
+)
+from acfnet_core.cohort.images.repairs import mend_index
+from acfnet_core.cohort.masks.segmentation import SegmentationFile, segmentations_of
+from acfnet_core.cohort.prepared.scan_plan import PatientPlan, plan_scans
+from acfnet_core.cohort.sources import CohortSources
+from acfnet_core.cohort.table.clinical_table import TableRow
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourcePlan:
+    """What lies in the images, and what of it is used.
+
+    Attributes:
+        index: Of the folder, mended; None where there are no images.
+        series: Every CT series with its verdict.
+        segmentations: Every segmentation.
+        patients: One plan a row, in the order of the rows.
+    """
+
+    index: DicomIndex | None = field(default=None, repr=False)
+    series: tuple[GatedSeries, ...] = field(default=(), repr=False)
+    segmentations: tuple[SegmentationFile, ...] = field(default=(), repr=False)
+    patients: tuple[PatientPlan, ...]
+
+    @property
+    def ct_series(self) -> tuple[tuple[InstanceHeader, ...], ...]:
+        """The headers of every CT series."""
+        return () if self.index is None else self.index.ct_series
+
+    @property
+    def imaged_patients(self) -> frozenset[str]:
+        """Identifiers of the patients who have CT; they must not leave the process."""
+        return frozenset(
+            header.patient_id for series in self.ct_series for header in series
+        )
+
+
+def plan_sources(
+    contract: DataContract, sources: CohortSources, rows: Sequence[TableRow]
+) -> SourcePlan:
+    """Decide from headers which scans of these rows are used.
+
+    Raises:
+        DataError: The folder of images cannot be read.
+    """
+    folder, imaging = sources.images_folder, contract.imaging
+    if folder is None or imaging is None:
+        nothing = tuple(PatientPlan(row=row, scans=(), refused=()) for row in rows)
+        return SourcePlan(patients=nothing)
+    index = mend_index(index_folder(folder), folder, sources.repairs)
+    series = gate_index(index, imaging, sources.repairs)
+    segmentations = segmentations_of(index, sources.nifti_labels)
+    return SourcePlan(
+        index=index,
+        series=series,
+        segmentations=segmentations,
+        patients=plan_scans(rows, series, segmentations, imaging),
+    )
