@@ -7,7 +7,10 @@
 #   make cross-validate TABLE=clinical.csv    beside Cox on the public table
 #   make fuzz     files of any content against what reads them: 10 minutes
 #   make read     time and memory from a study's files to the store
+#   make memory   memory and time of a site's data commands as patients grow in number
 #   make bench    time and memory of a training step: about 15 minutes
+#   make rounds   what a round costs beside NVIDIA FLARE and plain Flower: about an hour
+#   make soak     kills, hostile replies, bad lines, full disks, many sites: about two hours
 #   make errors   write docs/errors.md from the catalogue of errors
 #   make clean    remove the environment and what the tools left
 
@@ -24,7 +27,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test check static format learn cross-validate fuzz read bench errors clean
+.PHONY: demo test check static format learn cross-validate fuzz read memory rounds soak bench errors clean
 
 demo: $(INSTALLED)
 	$(BIN)/acf-server demo --dir $(DIR)
@@ -65,6 +68,17 @@ fuzz: $(INSTALLED_DEV)
 read: $(INSTALLED)
 	$(PIP) install --constraint constraints.txt --group bench
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/reading.py --write benchmarks/reading.md
+
+memory: $(INSTALLED)
+	PYTHONPATH=tests $(BIN)/python benchmarks/cohort_memory.py --write benchmarks/cohort_memory.md
+
+soak: $(INSTALLED_DEV)
+	for what in kills hostile line many_sites large_model disk; do \
+		OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python soak/$$what.py || exit 1; \
+	done
+
+rounds: $(INSTALLED)
+	$(BIN)/python benchmarks/rounds.py --sites 2,4 --mb 1,20,200 --write benchmarks/rounds.md
 
 errors: $(INSTALLED)
 	$(BIN)/python docs/make_errors.py

@@ -37,6 +37,7 @@ CATALOGUE: dict[str, CodeEntry] = {
     "config.forbidden_feature": CodeEntry(
         17, "A column that is not known before surgery was asked for as a feature."
     ),
+    "config.run_state": CodeEntry(18, "The run is not in a state that allows this."),
     "data.path_not_found": CodeEntry(20, "A file or folder of data does not exist."),
     "data.table_empty": CodeEntry(21, "The clinical table has no rows."),
     "data.missing_column": CodeEntry(22, "The clinical table lacks a column."),
@@ -63,8 +64,8 @@ CATALOGUE: dict[str, CodeEntry] = {
     "data.patient_unknown": CodeEntry(
         35, "The model cannot be asked about a patient of this identifier."
     ),
-    "data.mapping_changed": CodeEntry(
-        36, "The table is read otherwise than when the data was prepared."
+    "data.reading_changed": CodeEntry(
+        36, "Table or images are read otherwise than when the data was prepared."
     ),
     "data.summary_too_close": CodeEntry(
         38, "The data summary is too close to one that was released before."
@@ -115,12 +116,17 @@ CATALOGUE: dict[str, CodeEntry] = {
     "protocol.summary_outdated": CodeEntry(
         82, "A newer data summary of this site was taken before."
     ),
+    "protocol.sites_not_ready": CodeEntry(
+        83, "Fewer sites are ready for the run than its minimum."
+    ),
     "machine.program_missing": CodeEntry(90, "A program is not installed."),
     "machine.server_not_running": CodeEntry(91, "The server does not answer."),
     "machine.out_of_memory": CodeEntry(92, "The memory does not hold one patient."),
     "machine.summary_damaged": CodeEntry(
         94, "A data summary that was kept here is damaged."
     ),
+    "machine.disk_low": CodeEntry(95, "The disk has too little space for the run."),
+    "machine.memory_low": CodeEntry(96, "The memory is too small for the run."),
 }
 """Every code, in the order of its exit status; docs/errors.md is made from it."""
 

@@ -108,6 +108,21 @@ def held_lock(path: Path, *, what: str) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_held(path: Path) -> bool:
+    """Tell whether a living process holds a lock file."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def describe_os_error(error: OSError, path: Path) -> MachineError:
     """Turn the operating system's error about `path` into ours."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -18,6 +18,11 @@ SWITCHES = {
 """What keeps Flower from calling home and from installing what a bundle asks for."""
 
 
+CHUNK_BYTES = 5 << 19
+"""Of the pieces in which Flower sends a vector: on a bad line Flower's own 5 MB may
+never arrive in one go."""
+
+
 def keep_flower_quiet() -> None:
     """Set the switches for this process; call it before Flower is first imported."""
     os.environ.update(SWITCHES)
@@ -36,11 +41,19 @@ def flower_environment(home: Path) -> dict[str, str]:
     programs = str(Path(sys.executable).parent)
     return {
         **SWITCHES,
-        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.5",
+        # A chunk that is cut off is sent again from its start.
+        "FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE": str(CHUNK_BYTES),
         "FLWR_HOME": str(make_folder(home.resolve(), private=True)),
         "PATH": os.pathsep.join([programs, os.environ.get("PATH", os.defpath)]),
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def flower_home() -> Path | None:
+    """Return the folder that this Flower process was given, if it was."""
+    home = os.environ.get("FLWR_HOME")
+    return Path(home) if home else None
 
 
 def flower_program(name: str) -> str:

@@ -49,6 +49,12 @@ class Child:
         """Whether the process is gone."""
         return self.process.poll() is not None
 
+    def fresh_log(self) -> bytes:
+        """Return what this process has logged so far."""
+        with self.log_file.open("rb") as file:
+            file.seek(self.log_start)
+            return file.read()
+
 
 def start_child(
     name: str,
@@ -107,7 +113,7 @@ def wait_until(
 
 def is_ready(child: Child) -> bool:
     """Tell whether a `start` command has written that it is ready."""
-    return READY.encode() in child.log_file.read_bytes()[child.log_start :]
+    return READY.encode() in child.fresh_log()
 
 
 def watch(children: Sequence[Child]) -> None:

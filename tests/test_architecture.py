@@ -13,14 +13,18 @@ FOLDERS = (ROOT / "acfnet_core", ROOT / "client", ROOT / "server")
 MAX_LINES = 400
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
 
-FLOWER_PUBLIC = {"flwr.app", "flwr.clientapp", "flwr.serverapp"}
+FLOWER_PUBLIC = {"flwr.app", "flwr.clientapp", "flwr.serverapp", "flwr.simulation"}
 USES_FLOWER = {
     "acf_client.app",
-    "acf_client.clientapp_process",
+    "acf_client.resident_app",
+    "acf_client.simulated_app",
     "acf_client.supernode_process",
     "acf_server.app",
     "acf_server.control",
     "acf_server.exchange",
+    "acf_server.flower_strategies",
+    "acf_server.simulation_ray",
+    "acf_server.superlink_process",
 }
 EDGES = {
     "acf_client.app",
@@ -128,9 +132,12 @@ def test_launchers_alone_use_more_of_flower_than_its_public_interface() -> None:
         if name.split(".")[0] == "flwr" and name not in FLOWER_PUBLIC
     }
     assert {module for module, _ in private} == {
-        "acf_client.clientapp_process",
+        "acf_client.resident_app",
         "acf_client.supernode_process",
         "acf_server.control",
+        "acf_server.exchange",
+        "acf_server.flower_strategies",
+        "acf_server.superlink_process",
     }
 
 
@@ -140,6 +147,9 @@ def test_typer_is_used_by_the_command_lines_alone() -> None:
         "acf_client.data_cli",
         "acf_client.options",
         "acf_server.cli",
+        "acf_server.options",
+        "acf_server.run_cli",
+        "acf_server.simulate_cli",
     }
 
 
@@ -179,15 +189,38 @@ def test_every_import_is_absolute() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["acf_client.cli", "acf_client.data_cli", "acf_server.cli"]
+    "name",
+    [
+        "acf_client.cli",
+        "acf_client.data_cli",
+        "acf_server.cli",
+        "acf_server.run_cli",
+        "acf_server.simulate_cli",
+    ],
 )
 def test_a_command_line_imports_what_is_heavy_inside_its_commands(name: str) -> None:
     module = next(module for module in MODULES if module.name == name)
-    allowed = {"json", "signal", "sys", "pathlib", "typing", "typer", "collections"}
+    allowed = {
+        "enum",
+        "json",
+        "signal",
+        "sys",
+        "pathlib",
+        "typing",
+        "typer",
+        "collections",
+    }
     ours = {"acfnet_core.errors", "acfnet_core.edge"}
     found = {n for n in module.imports_at_load() if n.split(".")[0] not in allowed}
     side = name.split(".")[0]
-    terminal = {"console", "data_console", "data_cli", "options"}
+    terminal = {
+        "console",
+        "data_console",
+        "data_cli",
+        "options",
+        "run_cli",
+        "simulate_cli",
+    }
     assert found <= ours | {f"{side}.{module}" for module in terminal}
 
 

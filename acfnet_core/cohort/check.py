@@ -26,9 +26,9 @@ from acfnet_core.cohort.masks.segmentation import (
     patients_of,
 )
 from acfnet_core.cohort.prepared.scan_plan import count_codes
-from acfnet_core.cohort.prepared.source_plan import SourcePlan, plan_sources
+from acfnet_core.cohort.prepared.source_plan import SourcePlan, examine_sources
 from acfnet_core.cohort.sources import CohortSources
-from acfnet_core.cohort.table.clinical_table import examine_clinical_table
+from acfnet_core.cohort.table.clinical_table import ClinicalTable
 from acfnet_core.cohort.table.faults import TableFault
 from acfnet_core.errors import DataError
 
@@ -134,7 +134,7 @@ class CheckReport(_Part):
 
     contract: str
     contract_sha256: str
-    mapping_sha256: str
+    reading_sha256: str
     table: TableCheck
     images: ImageCheck | None
     warnings: tuple[CheckWarning, ...]
@@ -153,10 +153,25 @@ def check_cohort(contract: DataContract, sources: CohortSources) -> CheckReport:
         DataError: The table or the folder of images cannot be read at all.
         ConfigError: The mapping does not fit the contract.
     """
-    table = examine_clinical_table(sources.clinical_table, contract, sources.mapping)
+    table, planned = examine_sources(contract, sources)
+    return check_planned(contract, sources, table, planned)
+
+
+def check_planned(
+    contract: DataContract,
+    sources: CohortSources,
+    table: ClinicalTable,
+    planned: SourcePlan,
+) -> CheckReport:
+    """Say what was found in a site's data, once it has been read.
+
+    Args:
+        contract: Of the study.
+        sources: As they were read.
+        table: With its faults.
+        planned: Of the table's patients.
+    """
     images = None
-    everyone = (*table.rows, *table.without_outcome)
-    planned = plan_sources(contract, sources, everyone)
     if planned.index is not None and contract.imaging is not None:
         images = _check_images(planned, planned.index, contract.imaging)
     codes: set[str] = set()
@@ -165,7 +180,7 @@ def check_cohort(contract: DataContract, sources: CohortSources) -> CheckReport:
     return CheckReport(
         contract=f"{contract.name} version {contract.version}",
         contract_sha256=contract.sha256(),
-        mapping_sha256=sources.mapping.sha256(),
+        reading_sha256=sources.reading_sha256(),
         table=TableCheck(
             num_rows=table.num_rows,
             num_patients=len(table.rows),

@@ -146,6 +146,11 @@ class Verdict(_Record):
     landmark_months: float | None = None
     """Months after the resection from which all times count, among those still free of
     the event then; None is from the resection."""
+    reading_sha256: str | None = None
+    """Of how the held-out patients' table and images were read; None where that is not
+    known."""
+    references_reading_sha256: list[str | None] = Field(default_factory=list)
+    """The same of every cohort that the baselines were fitted on."""
     risk_definition: str
     """How a survival curve becomes the one number that concordance needs."""
     brier_window_months: tuple[float, float] | None

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acfnet_core.errors import ProtocolError
+from acfnet_core.federation.blocks import norm_of, norm_of_difference
 from acfnet_core.federation.messages import RoundReply, RoundRequest
 from acfnet_core.federation.parameters import FlatParameters, sha256_of
 
@@ -20,14 +21,47 @@ class AdmissionRules:
     """Bounds of a run that every update must keep.
 
     Args:
-        num_values: Length of the flat parameter vector.
-        max_examples: Most patients that one site may claim.
+        num_values: Length of the flat vector that a reply brings.
+        max_examples: Most patients that one site may claim, and most events.
         max_update_norm: Largest Euclidean norm of local minus global parameters.
+        max_control_norm: Largest norm of the vector's second half, where a strategy
+            has the sites send one behind the parameters; None where it has not.
     """
 
     num_values: int
     max_examples: int
     max_update_norm: float
+    max_control_norm: float | None = None
+
+    def check_counts(self, reply: RoundReply) -> None:
+        """Check what the site's weight follows from.
+
+        Raises:
+            ProtocolError: `protocol.update_refused`, with the reason.
+        """
+        counts = {"num_examples": (reply.num_examples, 1)}
+        if reply.counts.num_events is not None:
+            counts["num_events"] = (reply.counts.num_events, 0)
+        for name, (found, least) in counts.items():
+            if not least <= found <= self.max_examples:
+                raise refusal(
+                    reply.site,
+                    f"{name} is {found}; expected {least} to {self.max_examples}",
+                )
+
+    def check_control(self, site: str, control: FlatParameters) -> None:
+        """Check the second half of what a site sent.
+
+        Raises:
+            ProtocolError: `protocol.update_refused`, with the reason.
+        """
+        norm = norm_of(control)
+        if self.max_control_norm is not None and norm > self.max_control_norm:
+            raise refusal(
+                site,
+                f"the control variate's change has the norm {norm:.3g}; at most "
+                f"{self.max_control_norm:.3g}",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +71,10 @@ class AdmittedUpdate:
     site: str
     num_examples: int
     parameters: FlatParameters
+    """All that came: with a strategy that has two halves, both of them."""
     update_norm: float
+    num_events: int | None = None
+    """Null where the site may not tell them."""
 
 
 def check_reply(reply: RoundReply, request: RoundRequest, *, site: str) -> None:
@@ -69,7 +106,8 @@ def admit(
     Args:
         reply: A reply that `check_reply` accepted.
         parameters: What came beside it, of any shape and type.
-        base: The global parameters that the site started from.
+        base: What the request carried, of the same length: the global parameters that
+            the site started from, and a second half where the strategy has one.
         rules: The bounds of the run.
 
     Raises:
@@ -83,12 +121,10 @@ def admit(
         raise refusal(site, "there are values that are not finite")
     if reply.parameters_sha256 != sha256_of(parameters):
         raise refusal(site, "the parameters do not match their hash")
-    if not 1 <= reply.num_examples <= rules.max_examples:
-        raise refusal(
-            site,
-            f"num_examples is {reply.num_examples}; expected 1 to {rules.max_examples}",
-        )
-    norm = float(np.linalg.norm(parameters.astype(np.float64) - base))
+    rules.check_counts(reply)
+    half = rules.num_values // (1 if rules.max_control_norm is None else 2)
+    rules.check_control(site, parameters[half:])
+    norm = norm_of_difference(parameters[:half], base[:half])
     if norm > rules.max_update_norm:
         raise refusal(
             site,
@@ -97,6 +133,7 @@ def admit(
     return AdmittedUpdate(
         site=site,
         num_examples=reply.num_examples,
+        num_events=reply.counts.num_events,
         parameters=parameters,
         update_norm=norm,
     )

@@ -1,14 +1,19 @@
-"""The weighted mean of the sites' parameters.
+"""What each site weighs, and the weighted mean of the sites' parameters.
 
 Axes: `value` runs over all parameters.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from acfnet_core.federation.admission import AdmittedUpdate
+from acfnet_core.federation.blocks import Block, blocks_of, take_block
 from acfnet_core.federation.parameters import FlatParameters
+
+Weighting = Literal["patients", "events", "equal"]
 
 
 def aggregation_weights(num_examples: Sequence[int], *, cap: float) -> list[float]:
@@ -19,7 +24,7 @@ def aggregation_weights(num_examples: Sequence[int], *, cap: float) -> list[floa
     sites under a cap of one half weigh the same, whatever their patients.
 
     Args:
-        num_examples: Patients of each site, 1 or more.
+        num_examples: Patients of each site, 1 or more; or what it weighs by instead.
         cap: Largest share of one site, in (0, 1]; 0.5 keeps any one hospital from
             outvoting all others.
 
@@ -48,20 +53,69 @@ def aggregation_weights(num_examples: Sequence[int], *, cap: float) -> list[floa
     return [float(share) for share in shares]
 
 
-def weighted_mean(updates: Sequence[AdmittedUpdate], *, cap: float) -> FlatParameters:
-    """Average the sites' parameters (FedAvg).
+@dataclass(frozen=True, kw_only=True)
+class Weighing:
+    """What a site's share of the mean follows from.
 
-    The sum runs in float64 over the sites in the order of their names, so the result
-    does not depend on who answered first; with one site it is that site's parameters,
-    bit for bit.
+    Args:
+        by: The site's patients, its events, or nothing: every site weighs the same.
+        cap: Largest share of one site, in (0, 1].
+        minimum_cell: Of the contract. A site that may not tell its events, because they
+            are few, weighs as if they were this many; so does one with fewer.
+    """
 
-    Source: McMahan et al. 2017, Communication-Efficient Learning of Deep Networks from
-    Decentralized Data, algorithm 1 (arXiv 1602.05629). Ours: the cap on a site's share.
+    by: Weighting = "patients"
+    cap: float = 0.5
+    minimum_cell: int = 1
+
+    def shares(self, updates: Sequence[AdmittedUpdate]) -> list[float]:
+        """Return the sites' shares, in the order of the updates; they sum to 1."""
+        counts = [self._count(update) for update in updates]
+        return aggregation_weights(counts, cap=self.cap)
+
+    def _count(self, update: AdmittedUpdate) -> int:
+        if self.by == "patients":
+            return update.num_examples
+        if self.by == "events":
+            return max(update.num_events or 0, self.minimum_cell)
+        return 1
+
+
+def in_order(updates: Sequence[AdmittedUpdate]) -> list[AdmittedUpdate]:
+    """Return the updates by the names of their sites.
+
+    Sums run in this order, so that no result depends on who answered first.
+
+    Raises:
+        ValueError: There is no update, or two are of one site or of unlike lengths.
     """
     ordered = sorted(updates, key=lambda update: update.site)
-    weights = aggregation_weights([u.num_examples for u in ordered], cap=cap)
+    sites = {update.site for update in ordered}
+    lengths = {update.parameters.size for update in ordered}
+    if len(sites) < len(ordered) or len(lengths) != 1:
+        raise ValueError(
+            f"{len(ordered)} updates of {len(sites)} sites and {len(lengths)} lengths; "
+            "expected one or more, each of another site, all of one length"
+        )
+    return ordered
+
+
+def mean_of_block(
+    updates: Sequence[AdmittedUpdate], shares: Sequence[float], block: slice
+) -> Block:
+    """Return the weighted mean of a block of the sites' parameters, in float64."""
     # From minus zero, since 0.0 + -0.0 would lose the sign of a parameter.
-    total = np.full(ordered[0].parameters.shape, -0.0, dtype=np.float64)
-    for weight, update in zip(weights, ordered, strict=True):
-        total += weight * update.parameters.astype(np.float64)
-    return total.astype(np.float32)
+    total = np.full(block.stop - block.start, -0.0, dtype=np.float64)
+    for share, update in zip(shares, updates, strict=True):
+        total += share * take_block(update.parameters, block)
+    return total
+
+
+def mean_of(
+    updates: Sequence[AdmittedUpdate], shares: Sequence[float]
+) -> FlatParameters:
+    """Return the weighted mean of the sites' parameters, summed in float64."""
+    mean = np.empty(updates[0].parameters.size, dtype=np.float32)
+    for block in blocks_of(mean.size):
+        mean[block] = mean_of_block(updates, shares, block)
+    return mean

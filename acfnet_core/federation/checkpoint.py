@@ -1,15 +1,19 @@
 """The global model after a round, on the disk: safetensors and a manifest, or nothing.
 
 A folder `checkpoints/round-0007/` is complete when it has its manifest, which is
-written last and holds the hash of the parameters.
+written last and holds the hashes of the parameters and of what the strategy remembers.
+A run that is taken up again needs nothing else of its past.
 """
 
+import hashlib
+import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, load_file, save
 
 from acfnet_core.config import Section
 from acfnet_core.errors import DataError
@@ -17,8 +21,14 @@ from acfnet_core.federation.messages import Sha256
 from acfnet_core.federation.parameters import NamedArrays, flatten, sha256_of
 from acfnet_core.files import make_folder, write_atomically
 
+logger = logging.getLogger(__name__)
+
 PARAMETERS_FILE = "parameters.safetensors"
+STATE_FILE = "strategy.safetensors"
+"""What the strategy remembers between rounds, such as momentum; some remember nothing.
+"""
 MANIFEST_FILE = "manifest.json"
+_NOTHING: NamedArrays = {}
 
 
 class CheckpointManifest(Section):
@@ -31,6 +41,17 @@ class CheckpointManifest(Section):
     parameters_sha256: Sha256
     contributors: dict[str, int]
     """Site to num_examples: whose data went into this round."""
+    state_sha256: Sha256 | None = None
+    """Of the strategy's state, the file's bytes; null where it remembers nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A complete round, as it was read back."""
+
+    arrays: NamedArrays
+    state: NamedArrays
+    manifest: CheckpointManifest
 
 
 def round_folder(run_folder: Path, round_number: int) -> Path:
@@ -45,20 +66,35 @@ def save_checkpoint(
     run: str,
     round_number: int,
     contributors: dict[str, int],
+    state: NamedArrays = _NOTHING,
 ) -> CheckpointManifest:
     """Write the global model after a round; the manifest comes last.
+
+    Args:
+        run_folder: The run's folder.
+        arrays: The model.
+        run: The run's name.
+        round_number: 0 is the initial model.
+        contributors: Site to num_examples.
+        state: What the strategy remembers after this round.
 
     Raises:
         MachineError: The folder cannot be written or the disk is full.
     """
     folder = make_folder(round_folder(run_folder, round_number))
+    # What a round that broke off has left is no part of this one.
+    (folder / MANIFEST_FILE).unlink(missing_ok=True)
+    kept = save(dict(state)) if state else None
     manifest = CheckpointManifest(
         run=run,
         round=round_number,
         parameters_sha256=sha256_of(flatten(arrays)),
         contributors=contributors,
+        state_sha256=None if kept is None else hashlib.sha256(kept).hexdigest(),
     )
     write_atomically(folder / PARAMETERS_FILE, save(dict(arrays)))
+    if kept is not None:
+        write_atomically(folder / STATE_FILE, kept)
     write_atomically(
         folder / MANIFEST_FILE, manifest.model_dump_json(indent=2).encode()
     )
@@ -73,17 +109,46 @@ def load_checkpoint(
     Raises:
         DataError: `data.store_damaged`: it is absent, cut short or changed.
     """
+    checkpoint = read_checkpoint(run_folder, round_number)
+    return checkpoint.arrays, checkpoint.manifest
+
+
+def read_checkpoint(run_folder: Path, round_number: int) -> Checkpoint:
+    """Read a complete round, the strategy's state included, and check its hashes.
+
+    Raises:
+        DataError: `data.store_damaged`: it is absent, cut short or changed.
+    """
     folder = round_folder(run_folder, round_number)
     try:
         text = (folder / MANIFEST_FILE).read_text(encoding="utf-8")
         manifest = CheckpointManifest.model_validate_json(text)
         arrays = load_file(folder / PARAMETERS_FILE)
         intact = sha256_of(flatten(arrays)) == manifest.parameters_sha256
+        state: NamedArrays = {}
+        if manifest.state_sha256 is not None:
+            kept = (folder / STATE_FILE).read_bytes()
+            intact &= hashlib.sha256(kept).hexdigest() == manifest.state_sha256
+            state = load(kept)
     except (OSError, ValueError, ValidationError, SafetensorError) as error:
         raise _damaged(folder, type(error).__name__) from error
     if not intact:
         raise _damaged(folder, "the hash differs")
-    return arrays, manifest
+    return Checkpoint(arrays=arrays, state=state, manifest=manifest)
+
+
+def latest_checkpoint(run_folder: Path) -> Checkpoint:
+    """Read the last round that is complete and intact.
+
+    Raises:
+        DataError: `data.store_damaged`: not even the initial model is.
+    """
+    for number in reversed(completed_rounds(run_folder)):
+        try:
+            return read_checkpoint(run_folder, number)
+        except DataError as error:
+            logger.warning("%s Going back to the round before.", error.message)
+    return read_checkpoint(run_folder, 0)
 
 
 def completed_rounds(run_folder: Path) -> list[int]:

@@ -34,6 +34,25 @@ RunName = Name
 """A run is named like a site: its name stands in file names."""
 
 
+LocalRule = Literal["plain", "fedprox", "scaffold", "local_only"]
+
+
+class LocalStrategy(Section):
+    """What the run's strategy has a site do beside plain training."""
+
+    name: LocalRule = "plain"
+    proximal_mu: Annotated[float, Field(ge=0)] = 0.0
+    """FedProx: how strongly a site is held at the global parameters."""
+    last_rounds: dict[Name, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    """Site to the last round whose answer of it was taken: what a site remembers of
+    that round counts, and of later ones does not."""
+
+    @property
+    def num_vectors(self) -> int:
+        """How many vectors of the model's length a message carries as one."""
+        return 2 if self.name == "scaffold" else 1
+
+
 class RoundRequest(Section):
     """The server asks a site to judge the global model, and to train it further."""
 
@@ -54,6 +73,10 @@ class RoundRequest(Section):
     landmark_months: LandmarkMonths | None = None
     """The site trains and judges on its patients as they were seen then; null is from
     the resection, with every patient."""
+    local_strategy: LocalStrategy = LocalStrategy()
+    personalise: dict[str, Any] | None = None
+    """How the site trains the final model further for its own use; null is not at
+    all. Only where `trains` is false."""
 
 
 class SiteMetrics(Section):
@@ -81,6 +104,21 @@ class CohortCounts(Section):
     patients were still at risk; null where that is none."""
 
 
+class ModelFigures(Section):
+    """How one model does on patients that no site trained on; null as above."""
+
+    loss: Annotated[float, Field(allow_inf_nan=False)] | None
+    harrell_c: Annotated[float, Field(ge=0, le=1)] | None
+
+
+class PersonalComparison(Section):
+    """A site's own model beside the global one, on the site's validation part."""
+
+    num_patients: Annotated[int, Field(ge=0)] | None
+    global_model: ModelFigures
+    own_model: ModelFigures
+
+
 class RoundReply(Section):
     """A site's answer; its parameters travel beside it when it has trained."""
 
@@ -90,13 +128,15 @@ class RoundReply(Section):
     round: Annotated[int, Field(ge=1)]
     base_sha256: Sha256
     parameters_sha256: Sha256 | None
-    """Null when the request did not ask for training."""
+    """Null when the request did not ask for training, or has them stay at the site."""
     num_examples: Annotated[int, Field(ge=1, le=MAX_EXAMPLES)]
     num_steps: Annotated[int, Field(ge=0)]
-    mapping_sha256: Sha256 | None = None
-    """Hash of how the site read its table; null where its data does not say."""
+    reading_sha256: Sha256 | None = None
+    """Hash of how the site read its table and images; null where its data does not
+    say."""
     counts: CohortCounts
     metrics: SiteMetrics
+    personal: PersonalComparison | None = None
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     signature: Annotated[str, Field(max_length=300, pattern=r"^[A-Za-z0-9+/]+={0,2}$")]
     """Base64 of the site key's signature over the update's claim."""
@@ -108,6 +148,7 @@ def claim_about(
     site: str,
     parameters_sha256: str | None,
     num_examples: int,
+    reading_sha256: str | None,
 ) -> UpdateClaim:
     """Return what a site signs in its answer to a request.
 
@@ -121,6 +162,7 @@ def claim_about(
         base_sha256=request.base_sha256,
         parameters_sha256=parameters_sha256 or request.base_sha256,
         num_examples=num_examples,
+        reading_sha256=reading_sha256,
     )
 
 
@@ -137,7 +179,7 @@ def parse_request(document: str) -> RoundRequest:
     Raises:
         ProtocolError: `protocol.malformed`; the text of the fault stays local.
     """
-    return _parse(RoundRequest, document)
+    return parse_document(RoundRequest, document)
 
 
 def parse_reply(document: str) -> RoundReply:
@@ -146,18 +188,23 @@ def parse_reply(document: str) -> RoundReply:
     Raises:
         ProtocolError: `protocol.malformed`.
     """
-    return _parse(RoundReply, document)
+    return parse_document(RoundReply, document)
 
 
 def parse_failure(document: str) -> SiteFailure:
     """Read a site's failure; an unknown code becomes `protocol.malformed`."""
-    failure = _parse(SiteFailure, document)
+    failure = parse_document(SiteFailure, document)
     if failure.code in CATALOGUE:
         return failure
     return SiteFailure(code="protocol.malformed")
 
 
-def _parse(kind: type[Document], document: str) -> Document:
+def parse_document(kind: type[Document], document: str) -> Document:
+    """Read a document of one kind.
+
+    Raises:
+        ProtocolError: `protocol.malformed`; the text of the fault stays local.
+    """
     if len(document) > MAX_DOCUMENT_BYTES:
         raise _malformed(kind, f"{len(document)} characters")
     try:

@@ -54,6 +54,8 @@ class ReleaseDescription(Section):
     landmark_months: LandmarkMonths | None = None
     """Months after the resection from which times count, for patients who were still
     free of the event then; None is from the resection."""
+    round: Annotated[int, Field(ge=0)] | None = None
+    """After which this is the model; null in releases from before it was told."""
     members: tuple[ReleaseMember, ...] = ()
     """By round; the final model is not among them."""
 
@@ -68,6 +70,7 @@ def save_release(
     supported_months: float | None = None,
     landmark_months: float | None = None,
     members: Mapping[int, NamedArrays] = NO_MEMBERS,
+    round_number: int | None = None,
 ) -> None:
     """Write a trained model; the description comes last.
 
@@ -80,6 +83,7 @@ def save_release(
         supported_months: How far the hazards rest on patients at risk.
         landmark_months: Months after the resection from which times count.
         members: Round to model, of earlier rounds.
+        round_number: Of the final model.
 
     Raises:
         MachineError: The folder cannot be written or the disk is full.
@@ -93,6 +97,7 @@ def save_release(
         parameters_sha256=sha256_of(flatten(arrays)),
         supported_months=supported_months,
         landmark_months=landmark_months,
+        round=round_number,
         members=tuple(
             _save_member(folder, number, members[number]) for number in sorted(members)
         ),

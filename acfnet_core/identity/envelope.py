@@ -21,7 +21,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 MAX_EXAMPLES = 10_000_000
 """No site has more patients; a run's own bound is lower."""
 
-_DOMAIN = b"acfnet-update-v1\n"
+_DOMAIN = b"acfnet-update-v2\n"
 
 
 class UpdateClaim(BaseModel):
@@ -39,6 +39,8 @@ class UpdateClaim(BaseModel):
     parameters_sha256: Sha256
     """Of the parameters sent."""
     num_examples: Annotated[int, Field(ge=0, le=MAX_EXAMPLES)]
+    reading_sha256: Sha256 | None
+    """Of how the site read its table and images; null where its data does not say."""
 
 
 def sign_update(key: ec.EllipticCurvePrivateKey, claim: UpdateClaim) -> bytes:

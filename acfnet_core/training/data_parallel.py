@@ -42,6 +42,7 @@ from acfnet_core.model.config import AcfNetConfig
 from acfnet_core.model.network import AcfNet
 from acfnet_core.objective.loss import LossConfig
 from acfnet_core.training.compute import ComputeOptions
+from acfnet_core.training.gradient_change import GradientChange
 from acfnet_core.training.local_training import TrainingEvent, train_locally
 from acfnet_core.training.model_arrays import load_arrays, model_arrays
 from acfnet_core.training.reproducibility import derive_seed, make_deterministic
@@ -125,6 +126,7 @@ def train_in_parallel(
     compute: ComputeOptions,
     validation: PreparedCohort | None = None,
     part: RoundOfRun | None = None,
+    change: GradientChange | None = None,
 ) -> Generator[TrainingEvent, None, None]:
     """Train as `train_locally` does, on all of `compute.devices` together.
 
@@ -143,6 +145,7 @@ def train_in_parallel(
         "validation": validation,
         "part": part,
         "compute": replace(compute, devices=()),
+        "change": change,
     }
     with tempfile.TemporaryDirectory(prefix="acfnet-ranks-") as folder:
         work = _Work(

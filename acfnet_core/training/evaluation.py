@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from acfnet_core.cohort.prepared.store import PreparedCohort
+from acfnet_core.cohort.prepared.store import PreparedCohort, summarise
 from acfnet_core.evaluation.discrimination import harrell_c
-from acfnet_core.federation.messages import SiteMetrics
+from acfnet_core.federation.messages import CohortCounts, SiteMetrics
+from acfnet_core.model.config import AcfNetConfig
 from acfnet_core.model.network import AcfNet
 from acfnet_core.objective.loss import LossConfig, total_loss
+from acfnet_core.objective.time_bins import num_at_risk, supported_bins
 from acfnet_core.training.batches import make_batch
 from acfnet_core.withholding import withhold_part
 
@@ -89,3 +91,35 @@ def finite_mean(values: Float[np.ndarray, " value"]) -> float | None:
     """Return the mean as a message may carry it: null where it is not finite."""
     mean = float(np.mean(values))
     return mean if isfinite(mean) else None
+
+
+def cohort_counts(cohort: PreparedCohort, config: AcfNetConfig) -> CohortCounts:
+    """Return the counts that may leave the site; null below the minimum cell.
+
+    Args:
+        cohort: The site's patients.
+        config: Whose time bins tell how long enough of them were followed.
+    """
+    summary = summarise(cohort)
+    return CohortCounts(
+        num_patients=summary.num_patients,
+        num_events=summary.num_events,
+        num_with_scans=summary.num_with_scans,
+        num_scans=summary.num_scans,
+        followed_months=followed_months(cohort, config),
+    )
+
+
+def followed_months(cohort: PreparedCohort, config: AcfNetConfig) -> float | None:
+    """Return the right edge of the last bin with enough patients at risk.
+
+    None where there is no such bin.
+    """
+    times = [patient.time_months for patient in cohort.patients]
+    at_risk = num_at_risk(
+        torch.tensor(times, dtype=torch.float64),
+        num_bins=config.num_bins,
+        bin_width_months=config.bin_width_months,
+    )
+    num_bins = supported_bins(at_risk, minimum=cohort.contract.minimum_cell)
+    return config.bin_edges_months[num_bins - 1] if num_bins else None

@@ -1,4 +1,4 @@
-"""One site's work of one round: some steps of AdamW from the global model."""
+"""One site's work of one round: some optimiser steps from the global model."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,6 +19,7 @@ from acfnet_core.training.early_stopping import (
     BestParameters,
     validation_loss,
 )
+from acfnet_core.training.gradient_change import ChangedGradient, GradientChange
 from acfnet_core.training.logical_step import (
     LogicalStep,
     PhysicalBatchReduced,
@@ -36,6 +37,7 @@ class StepFinished:
     step: int
     num_steps: int
     loss: float
+    learning_rate: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +75,7 @@ def train_locally(
     part: RoundOfRun | None = None,
     compute: ComputeOptions | None = None,
     share: Share | None = None,
+    change: GradientChange | None = None,
 ) -> Iterator[TrainingEvent]:
     """Train `model` in place on a site's patients; yield an event after every step.
 
@@ -89,6 +92,7 @@ def train_locally(
         part: Which round of how many this is; the only one if not given.
         compute: How the machine computes; plainly if not given.
         share: This process's share of each step, where several work together.
+        change: What the run's strategy does to each gradient.
 
     Raises:
         ValueError: The settings have a validation share and nobody was kept back.
@@ -117,6 +121,7 @@ def train_locally(
             settings=settings,
             part=part or RoundOfRun(),
             validation=validation,
+            change=change or GradientChange(),
         )
         yield from work.run(seed)
 
@@ -129,13 +134,17 @@ class _RoundOfWork:
     settings: LocalTrainingSettings
     part: RoundOfRun
     validation: PreparedCohort | None
+    change: GradientChange
+    changed: ChangedGradient = field(init=False)
     best: BestParameters = field(init=False)
     optimiser: torch.optim.Optimizer = field(init=False)
 
     def __post_init__(self) -> None:
         model = self.step.model
         self.best = BestParameters(model)
-        self.optimiser = torch.optim.AdamW(
+        self.changed = ChangedGradient(model, self.change)
+        kinds = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+        self.optimiser = kinds[self.settings.optimiser](
             model.parameters(),
             lr=self.settings.learning_rate,
             weight_decay=self.settings.weight_decay,
@@ -168,13 +177,17 @@ class _RoundOfWork:
             yield PhysicalBatchReduced(
                 before=before, after=self.step.physical_batch_size
             )
+        self.changed.before_clipping()
         parameters = self.step.model.parameters()
         clip_grad_norm_(parameters, self.settings.max_grad_norm)
-        progress = self.part.progress(number, num_steps)
+        self.changed.after_clipping()
+        rate = learning_rate_at(self.part.progress(number, num_steps), self.settings)
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate_at(progress, self.settings)
+            group["lr"] = rate
         self.optimiser.step()
-        yield StepFinished(step=number, num_steps=num_steps, loss=loss)
+        yield StepFinished(
+            step=number, num_steps=num_steps, loss=loss, learning_rate=rate
+        )
 
     def _judge(self, pass_number: int) -> Iterator[PassValidated]:
         if self.validation is None:

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from acfnet_core.config import Section
 
 Schedule = Literal["constant", "cosine"]
+Optimiser = Literal["adamw", "sgd"]
 
 
 class AugmentationSettings(Section):
@@ -27,9 +28,10 @@ class AugmentationSettings(Section):
 class LocalTrainingSettings(Section):
     """The local work of one round, the same at every site.
 
-    Every round starts a fresh AdamW: a site keeps no optimiser state between rounds, so
+    Every round starts a fresh optimiser: a site keeps no state of it between rounds, so
     a round depends on the global model, the site's patients, the seed and the round's
-    place in the run alone.
+    place in the run alone; with some strategies also on what the site remembers for
+    them.
     """
 
     local_epochs: Annotated[int, Field(ge=1)] | None = None
@@ -38,6 +40,8 @@ class LocalTrainingSettings(Section):
     """Optimiser steps in a round."""
     batch_size: Annotated[int, Field(ge=1)] = 8
     """Patients in a step."""
+    optimiser: Optimiser = "adamw"
+    """`sgd` is plain: without momentum."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
     """The highest of the run."""
     schedule: Schedule = "constant"
@@ -62,3 +66,37 @@ class LocalTrainingSettings(Section):
         if (self.local_epochs is None) == (self.local_steps is None):
             raise ValueError("give either local_epochs or local_steps, and one of them")
         return self
+
+
+class PersonalisationSettings(Section):
+    """How every site trains the final model further, for its own use."""
+
+    local_epochs: Annotated[int, Field(ge=1)] | None = None
+    """Passes over the site's patients; either this or `local_steps`."""
+    local_steps: Annotated[int, Field(ge=1)] | None = None
+    """Optimiser steps."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-4
+    """The same for all steps."""
+
+    @model_validator(mode="after")
+    def _one_measure_of_work(self) -> "PersonalisationSettings":
+        if (self.local_epochs is None) == (self.local_steps is None):
+            raise ValueError("give either local_epochs or local_steps, and one of them")
+        return self
+
+    def work_after(self, training: LocalTrainingSettings) -> LocalTrainingSettings:
+        """Return the work as the rounds' own, with what differs from them.
+
+        Nobody judges when to stop: the validation part is to compare two models, and
+        would favour the one that it chose.
+        """
+        return training.model_copy(
+            update={
+                "local_epochs": self.local_epochs,
+                "local_steps": self.local_steps,
+                "learning_rate": self.learning_rate,
+                "schedule": "constant",
+                "warm_up_share": 0.0,
+                "validation_share": 0.0,
+            }
+        )

@@ -5,18 +5,16 @@ federated equals the same step done locally" can be checked bit for bit.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from time import monotonic
-from typing import Any, TypeVar
 
 import torch
-from pydantic import BaseModel, ValidationError
 
 from acfnet_core.cohort.landmark import view_at_landmark
-from acfnet_core.cohort.prepared.store import PreparedCohort, summarise
-from acfnet_core.errors import DataError, ProtocolError
+from acfnet_core.cohort.prepared.store import PreparedCohort
 from acfnet_core.federation.messages import (
-    CohortCounts,
+    PersonalComparison,
     RoundReply,
     RoundRequest,
     claim_about,
@@ -29,10 +27,8 @@ from acfnet_core.federation.parameters import (
     unflatten,
 )
 from acfnet_core.identity.envelope import UpdateClaim
-from acfnet_core.model.config import AcfNetConfig
 from acfnet_core.model.network import AcfNet
 from acfnet_core.objective.loss import LossConfig
-from acfnet_core.objective.time_bins import num_at_risk, supported_bins
 from acfnet_core.training.compute import ComputeOptions
 from acfnet_core.training.data_parallel import train_in_parallel
 from acfnet_core.training.early_stopping import (
@@ -40,18 +36,30 @@ from acfnet_core.training.early_stopping import (
     CohortParts,
     divide_cohort,
 )
-from acfnet_core.training.evaluation import predict_cohort, site_metrics
+from acfnet_core.training.evaluation import (
+    CohortPrediction,
+    cohort_counts,
+    followed_months,
+    predict_cohort,
+    site_metrics,
+)
+from acfnet_core.training.gradient_change import GradientChange
 from acfnet_core.training.local_training import (
+    PassValidated,
     StepFinished,
     TrainingEvent,
     train_locally,
 )
 from acfnet_core.training.model_arrays import load_arrays, model_arrays
+from acfnet_core.training.personal_model import compare, figures_of, keep_own_model
 from acfnet_core.training.reproducibility import derive_seed
+from acfnet_core.training.request_checks import build_for, check_cohort, read_section
 from acfnet_core.training.schedule import RoundOfRun
-from acfnet_core.training.settings import LocalTrainingSettings
-
-Settings = TypeVar("Settings", bound=BaseModel)
+from acfnet_core.training.settings import (
+    LocalTrainingSettings,
+    PersonalisationSettings,
+)
+from acfnet_core.training.site_work import FinishedWork, SiteWork, begin_work
 
 Sign = Callable[[UpdateClaim], str]
 """Signs an update's claim with the site's key; returns base64."""
@@ -61,7 +69,7 @@ Watch = Callable[[TrainingEvent], None]
 
 @dataclass(frozen=True, kw_only=True)
 class SiteAnswer:
-    """A site's reply and, when it trained, its parameters."""
+    """A site's reply and what it sends with it, if anything, as one vector."""
 
     reply: RoundReply
     parameters: FlatParameters | None
@@ -77,191 +85,234 @@ def answer_round(
     sign: Sign,
     compute: ComputeOptions | None = None,
     watch: Watch | None = None,
+    runs_folder: Path | None = None,
 ) -> SiteAnswer:
     """Judge the global model on the site's patients and, if asked, train it further.
 
     Args:
         request: The server's request.
-        base: The global parameters that came with it.
+        base: What came with it: the global parameters, and with some strategies a
+            second vector of their length behind them.
         cohort: The site's prepared patients, without regard to the run's landmark.
         site: This site's name.
         device: Where to compute.
         sign: Signs the claim about the trained parameters.
         compute: How the site's machine trains; plainly if not given.
         watch: Is told what happens while training.
+        runs_folder: Where the site keeps a folder for each run: what some strategies
+            have it remember, and its own model. Only they need it.
 
     Raises:
-        DataError: Another contract (`data.contract_mismatch`), or fewer patients than
+        DataError: Another contract (`data.contract_mismatch`), fewer patients than
             the contract's minimum (`data.too_few_patients`), all of them or those
-            of a validation part (`data.validation_too_small`).
-        MachineError: The memory or a process failed while training.
+            of a validation part (`data.validation_too_small`), or what the site
+            remembers of the run is damaged (`data.store_damaged`).
+        MachineError: The memory, a process or the disk failed.
         ProtocolError: The parameters are not the announced ones
             (`protocol.malformed`), or they fit another model or the settings are not
             those of this version (`protocol.version_mismatch`).
+        ValueError: There is no `runs_folder` and the request needs one.
     """
     started = monotonic()
     # First of all: nothing later than the landmark may reach a count, figure or step.
     cohort = view_at_landmark(cohort, request.landmark_months)
-    _check_cohort(request, cohort)
-    loss = _read(LossConfig, request.loss)
-    settings = _read(LocalTrainingSettings, request.training)
-    model = _global_model(request, base, device)
-    compute = compute or ComputeOptions()
-    size = min(LARGEST_BATCH, compute.physical_batch_size or LARGEST_BATCH)
-    prediction = predict_cohort(model, cohort, loss=loss, batch_size=size)
-    num_steps, parameters, num_examples = 0, None, len(cohort.patients)
-    if request.trains:
-        parts = _divide(request, cohort, settings, site)
-        num_examples = len(parts.training.patients)
-        steps = _train(request, model, parts, settings, loss, site, compute)
-        num_steps = _count_steps(steps, watch)
-        parameters = flatten(model_arrays(model))
-    parameters_sha256 = None if parameters is None else sha256_of(parameters)
-    claim = claim_about(
-        request,
+    check_cohort(request, cohort)
+    loss = read_section(LossConfig, request.loss)
+    model, layout = build_for(request, base)
+    work = begin_work(request, base, layout, site=site, runs_folder=runs_folder)
+    load_arrays(model, unflatten(work.start, layout))
+    round_of_site = _RoundOfSite(
+        request=request,
+        cohort=cohort,
         site=site,
-        parameters_sha256=parameters_sha256,
-        num_examples=num_examples,
-    )
-    reply = RoundReply(
-        site=site,
-        run=request.run,
-        round=request.round,
-        base_sha256=request.base_sha256,
-        parameters_sha256=parameters_sha256,
-        num_examples=num_examples,
-        num_steps=num_steps,
-        mapping_sha256=cohort.mapping_sha256,
-        counts=cohort_counts(cohort, model.config),
-        metrics=site_metrics(prediction, minimum_cell=cohort.contract.minimum_cell),
-        seconds=monotonic() - started,
-        signature=sign(claim),
-    )
-    return SiteAnswer(reply=reply, parameters=parameters)
-
-
-def cohort_counts(cohort: PreparedCohort, config: AcfNetConfig) -> CohortCounts:
-    """Return the counts that may leave the site; null below the minimum cell.
-
-    Args:
-        cohort: The site's patients.
-        config: Whose time bins tell how long enough of them were followed.
-    """
-    summary = summarise(cohort)
-    return CohortCounts(
-        num_patients=summary.num_patients,
-        num_events=summary.num_events,
-        num_with_scans=summary.num_with_scans,
-        num_scans=summary.num_scans,
-        followed_months=_followed_months(cohort, config),
-    )
-
-
-def _followed_months(cohort: PreparedCohort, config: AcfNetConfig) -> float | None:
-    """Return the right edge of the last bin with enough patients at risk."""
-    times = [patient.time_months for patient in cohort.patients]
-    at_risk = num_at_risk(
-        torch.tensor(times, dtype=torch.float64),
-        num_bins=config.num_bins,
-        bin_width_months=config.bin_width_months,
-    )
-    num_bins = supported_bins(at_risk, minimum=cohort.contract.minimum_cell)
-    return config.bin_edges_months[num_bins - 1] if num_bins else None
-
-
-def _divide(
-    request: RoundRequest,
-    cohort: PreparedCohort,
-    settings: LocalTrainingSettings,
-    site: str,
-) -> CohortParts:
-    """Keep the validation part back: the same patients in all rounds of a run."""
-    return divide_cohort(
-        cohort,
-        validation_share=settings.validation_share,
-        seed=derive_seed(request.seed, site, "validation"),
-    )
-
-
-def _train(
-    request: RoundRequest,
-    model: AcfNet,
-    parts: CohortParts,
-    settings: LocalTrainingSettings,
-    loss: LossConfig,
-    site: str,
-    compute: ComputeOptions,
-) -> Iterator[TrainingEvent]:
-    """Train the model in place, seeded for this site and round."""
-    seed = derive_seed(request.seed, site, request.round)
-    # Dropout draws from torch's own generator.
-    torch.manual_seed(seed)
-    train = train_in_parallel if len(compute.devices) > 1 else train_locally
-    return train(
-        model,
-        parts.training,
-        settings=settings,
+        model=model.to(device),
+        settings=read_section(LocalTrainingSettings, request.training),
         loss=loss,
-        seed=seed,
-        validation=parts.validation,
-        part=RoundOfRun(number=request.round, num_rounds=request.num_rounds),
-        compute=compute,
+        compute=compute or ComputeOptions(),
+        watch=watch,
+    )
+    prediction = round_of_site.judge()
+    initial = base[: layout.num_values]
+    done = (
+        round_of_site.train(work)
+        if request.trains
+        else round_of_site.personalise(initial, runs_folder)
+    )
+    return round_of_site.answer(
+        prediction, done, sign=sign, seconds=monotonic() - started
     )
 
 
-def _count_steps(events: Iterator[TrainingEvent], watch: Watch | None) -> int:
-    """Work the training off, tell what happens, and count the optimiser's steps."""
-    num_steps = 0
-    for event in events:
-        num_steps += isinstance(event, StepFinished)
-        if watch is not None:
-            watch(event)
-    return num_steps
+@dataclass(frozen=True, kw_only=True)
+class _Done:
+    """What a site did on a request, and what it sends of it."""
+
+    num_examples: int
+    num_steps: int = 0
+    sent: FlatParameters | None = None
+    personal: PersonalComparison | None = None
 
 
-def _check_cohort(request: RoundRequest, cohort: PreparedCohort) -> None:
-    if cohort.contract.sha256() != request.contract_sha256:
-        raise DataError(
-            "data.contract_mismatch",
-            "The site's data was prepared under another contract than the run's.",
-            remedy="Ask the coordinator for the contract, then prepare the data again.",
+@dataclass(frozen=True, kw_only=True)
+class _RoundOfSite:
+    """One request at one site; the model is trained in place."""
+
+    request: RoundRequest
+    cohort: PreparedCohort
+    site: str
+    model: AcfNet
+    settings: LocalTrainingSettings
+    loss: LossConfig
+    compute: ComputeOptions
+    watch: Watch | None
+
+    def judge(self) -> CohortPrediction:
+        """Predict the site's patients with the model as it is."""
+        size = min(LARGEST_BATCH, self.compute.physical_batch_size or LARGEST_BATCH)
+        return predict_cohort(self.model, self.cohort, loss=self.loss, batch_size=size)
+
+    def train(self, work: SiteWork) -> _Done:
+        """Do the round's local work and what the strategy makes of it."""
+        request, parts = self.request, self._divide()
+        events = self._steps(
+            parts,
+            self.settings,
+            seed=derive_seed(request.seed, self.site, request.round),
+            part=RoundOfRun(number=request.round, num_rounds=request.num_rounds),
+            change=work.change,
         )
-    minimum = cohort.contract.fewest_patients
-    if len(cohort.patients) < minimum:
-        raise DataError(
-            "data.too_few_patients",
-            f"The site has fewer prepared patients than the {minimum} of the contract.",
-            remedy="Add patients, or leave this site out of the run.",
+        num_steps, learning_rates = self._count(events)
+        parameters = flatten(model_arrays(self.model))
+        finished = FinishedWork(parameters=parameters, learning_rates=learning_rates)
+        return _Done(
+            num_examples=len(parts.training.patients),
+            num_steps=num_steps,
+            sent=work.send(finished),
         )
 
-
-def _global_model(
-    request: RoundRequest, base: FlatParameters, device: torch.device
-) -> AcfNet:
-    if sha256_of(base) != request.base_sha256:
-        raise ProtocolError(
-            "protocol.malformed",
-            "The global parameters do not match the hash in the request.",
-            remedy="Repeat the round; if it happens again, look for a network proxy.",
+    def personalise(
+        self, global_parameters: FlatParameters, runs_folder: Path | None
+    ) -> _Done:
+        """Keep the site's own model and compare it, if there is to be one."""
+        request, model = self.request, self.model
+        done = _Done(num_examples=len(self.cohort.patients))
+        asked = request.personalise
+        if asked is None and request.local_strategy.name != "local_only":
+            return done
+        if runs_folder is None:
+            raise ValueError("the site's own model needs a folder")
+        parts = self._divide()
+        if asked is not None:
+            self._train_further(parts, read_section(PersonalisationSettings, asked))
+        keep_own_model(
+            request,
+            model,
+            runs_folder=runs_folder,
+            supported_months=followed_months(self.cohort, model.config),
         )
-    model = AcfNet(_read(AcfNetConfig, request.model))
-    layout = layout_of(model_arrays(model))
-    if layout.sha256() != request.layout_sha256 or base.size != layout.num_values:
-        raise _other_version("The server's model has other arrays than this version's.")
-    load_arrays(model, unflatten(base, layout))
-    return model.to(device)
+        if parts.validation is None:
+            return done
+        own = figures_of(model, parts.validation, loss=self.loss)
+        layout = layout_of(model_arrays(model))
+        load_arrays(model, unflatten(global_parameters, layout))
+        before = figures_of(model, parts.validation, loss=self.loss)
+        return replace(done, personal=compare(before, own, parts.validation))
 
+    def answer(
+        self,
+        prediction: CohortPrediction,
+        done: _Done,
+        *,
+        sign: Sign,
+        seconds: float,
+    ) -> SiteAnswer:
+        """Put together what leaves the site."""
+        request, cohort = self.request, self.cohort
+        parameters_sha256 = None if done.sent is None else sha256_of(done.sent)
+        claim = claim_about(
+            request,
+            site=self.site,
+            parameters_sha256=parameters_sha256,
+            num_examples=done.num_examples,
+            reading_sha256=cohort.reading_sha256,
+        )
+        minimum = cohort.contract.minimum_cell
+        reply = RoundReply(
+            site=self.site,
+            run=request.run,
+            round=request.round,
+            base_sha256=request.base_sha256,
+            parameters_sha256=parameters_sha256,
+            num_examples=done.num_examples,
+            num_steps=done.num_steps,
+            reading_sha256=cohort.reading_sha256,
+            counts=cohort_counts(cohort, self.model.config),
+            metrics=site_metrics(prediction, minimum_cell=minimum),
+            personal=done.personal,
+            seconds=seconds,
+            signature=sign(claim),
+        )
+        return SiteAnswer(reply=reply, parameters=done.sent)
 
-def _read(kind: type[Settings], content: dict[str, Any]) -> Settings:
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        raise _other_version(f"A {kind.__name__} does not fit this version.") from error
+    def _train_further(
+        self, parts: CohortParts, settings: PersonalisationSettings
+    ) -> None:
+        """Train from the final global model on the site's own patients."""
+        events = self._steps(
+            CohortParts(training=parts.training, validation=None),
+            settings.work_after(self.settings),
+            seed=derive_seed(self.request.seed, self.site, "personal"),
+        )
+        self._count(events)
 
+    def _divide(self) -> CohortParts:
+        """Keep the validation part back: the same patients in all rounds of a run."""
+        return divide_cohort(
+            self.cohort,
+            validation_share=self.settings.validation_share,
+            seed=derive_seed(self.request.seed, self.site, "validation"),
+        )
 
-def _other_version(message: str) -> ProtocolError:
-    return ProtocolError(
-        "protocol.version_mismatch",
-        message,
-        remedy="Install the same acfnet version on both sides.",
-    )
+    def _steps(
+        self,
+        parts: CohortParts,
+        settings: LocalTrainingSettings,
+        *,
+        seed: int,
+        part: RoundOfRun | None = None,
+        change: GradientChange | None = None,
+    ) -> Iterator[TrainingEvent]:
+        """Train the model in place."""
+        # Dropout draws from torch's own generator.
+        torch.manual_seed(seed)
+        many = len(self.compute.devices) > 1
+        return (train_in_parallel if many else train_locally)(
+            self.model,
+            parts.training,
+            settings=settings,
+            loss=self.loss,
+            seed=seed,
+            validation=parts.validation,
+            part=part,
+            compute=self.compute,
+            change=change,
+        )
+
+    def _count(self, events: Iterator[TrainingEvent]) -> tuple[int, float]:
+        """Work the training off and tell what happens.
+
+        Returns:
+            The optimiser's steps, and the sum of the learning rates of those that led
+            to the parameters which are left: early stopping takes later ones back.
+        """
+        num_steps, so_far, kept, is_judged = 0, 0.0, 0.0, False
+        for event in events:
+            if isinstance(event, StepFinished):
+                num_steps += 1
+                so_far += event.learning_rate
+            elif isinstance(event, PassValidated):
+                is_judged = True
+                kept = so_far if event.is_best else kept
+            if self.watch is not None:
+                self.watch(event)
+        return num_steps, kept if is_judged else so_far

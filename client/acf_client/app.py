@@ -1,7 +1,7 @@
 """The Flower ClientApp of a site: from a message to the trainer and back.
 
-Flower imports this module in a fresh process for every message, so it imports no torch.
-It is also the edge of the site: whatever goes wrong, what leaves is a code.
+The site's SuperNode keeps this module in memory (resident_app.py), so it imports no
+torch. It is also the edge of the site: whatever goes wrong, what leaves is a code.
 """
 
 import logging
@@ -41,10 +41,16 @@ def take_part(message: Message, context: Context) -> Message:
     return Message(content=_write(answer), reply_to=message)
 
 
+def refuse(message: Message, code: str) -> Message:
+    """Return the answer that says why there is none: a code, and no other word."""
+    return Message(content=_write(_failure(code)), reply_to=message)
+
+
 def _read(content: RecordDict) -> Frame:
     try:
         document = str(content.config_records[REQUEST][DOCUMENT])
-        parameters = content.array_records[PARAMETERS][PARAMETERS].numpy()
+        arrays = content.array_records.get(PARAMETERS)
+        parameters = None if arrays is None else arrays[PARAMETERS].numpy()
     except KeyError as error:
         raise ProtocolError(
             "protocol.malformed",

@@ -156,15 +156,15 @@ def start(folder: Folder = HERE) -> None:
     """
     from acf_client.site import open_site
     from acf_client.supernode import running_site
-    from acfnet_core.processes import READY, watch
+    from acfnet_core.processes import READY
 
     site = open_site(folder)
-    with running_site(site) as children:
+    with running_site(site, tell=console.say) as supervisor:
         console.say(
             f"{READY} Connected to the coordinator; waiting for rounds. Logs in "
             f"{site.logs_folder}. Ctrl-C leaves."
         )
-        watch(children)
+        supervisor.watch()
 
 
 def main() -> None:

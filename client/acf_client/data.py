@@ -6,13 +6,12 @@ from pathlib import Path
 from acf_client.enrolment import require_enrolment
 from acf_client.site import Site
 from acfnet_core.cohort.contract import DataContract, load_contract
-from acfnet_core.cohort.images.repairs import Repairs
 from acfnet_core.cohort.prepared.preparation import prepare_cohort
 from acfnet_core.cohort.prepared.preparation_events import (
     CohortFinished,
     PreparationEvent,
 )
-from acfnet_core.cohort.sources import CohortSources
+from acfnet_core.cohort.sources import CohortSources, sources_of
 from acfnet_core.cohort.table.fault_values import write_fault_values
 
 
@@ -28,14 +27,8 @@ def read_contract(site: Site) -> DataContract:
 
 
 def data_sources(site: Site) -> CohortSources:
-    """Return where the site's data lies."""
-    return CohortSources(
-        clinical_table=site.clinical_table,
-        images_folder=site.images,
-        mapping=site.table_mapping,
-        nifti_labels=site.nifti_labels,
-        repairs=Repairs(**site.config.data.repairs.model_dump()),
-    )
+    """Return where the site's data lies, and how it is read."""
+    return sources_of(site.config.data, site.folder)
 
 
 def write_values(site: Site, target: Path) -> int:
@@ -45,8 +38,9 @@ def write_values(site: Site, target: Path) -> int:
         AcfnetError: The site is not enrolled, or its table cannot be read.
         MachineError: The file cannot be written.
     """
+    sources = data_sources(site)
     return write_fault_values(
-        target, site.clinical_table, read_contract(site), site.table_mapping
+        target, sources.clinical_table, read_contract(site), sources.mapping
     )
 
 

@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from acf_client.data import data_sources, read_contract
 from acf_client.data_report_scans import ShownScan, show_scans
 from acf_client.site import Site
-from acfnet_core.cohort.check import CheckReport, check_cohort
+from acfnet_core.cohort.check import CheckReport, check_planned
 from acfnet_core.cohort.contract import DataContract
 from acfnet_core.cohort.prepared.manifest import read_manifest
 from acfnet_core.cohort.prepared.preparation import make_pseudonym
 from acfnet_core.cohort.prepared.scan_plan import PatientPlan, count_codes
-from acfnet_core.cohort.prepared.source_plan import plan_sources
+from acfnet_core.cohort.prepared.source_plan import examine_sources
 from acfnet_core.cohort.prepared.store import PreparedCohort, open_store
 from acfnet_core.cohort.refused_rows import rows_of_codes
-from acfnet_core.cohort.table.clinical_table import TableRow, examine_clinical_table
+from acfnet_core.cohort.sources import CohortSources
+from acfnet_core.cohort.table.clinical_table import TableRow
 from acfnet_core.cohort.table.feature_values import feature_values
-from acfnet_core.cohort.table.mapping import TableMapping
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,14 +103,15 @@ def gather_report(site: Site) -> DataReport:
 
     Raises:
         AcfnetError: The site is not enrolled, the table or the images cannot be read,
-            or the store is damaged or was prepared under another contract or mapping.
+            or the store is damaged or was prepared under another contract or read
+            otherwise.
     """
     contract, sources = read_contract(site), data_sources(site)
-    check = check_cohort(contract, sources)
-    table = examine_clinical_table(sources.clinical_table, contract, sources.mapping)
+    table, planned = examine_sources(contract, sources)
+    check = check_planned(contract, sources, table, planned)
     everyone: tuple[TableRow, ...] = (*table.rows, *table.without_outcome)
-    plans = plan_sources(contract, sources, everyone).patients
-    store = _open_prepared(site, contract, sources.mapping)
+    plans = planned.patients
+    store = _open_prepared(site, contract, sources)
     key = site.load_pseudonym_key()
     rows = {make_pseudonym(key, row.patient_id): row.row_number for row in everyone}
     prepared = (*store.patients, *store.without_outcome) if store else ()
@@ -135,12 +136,16 @@ def gather_report(site: Site) -> DataReport:
 
 
 def _open_prepared(
-    site: Site, contract: DataContract, mapping: TableMapping
+    site: Site, contract: DataContract, sources: CohortSources
 ) -> PreparedCohort | None:
     """Open the site's store; None if nothing has been prepared yet."""
     if read_manifest(site.prepared_folder) is None:
         return None
-    return open_store(site.prepared_folder, contract=contract, mapping=mapping)
+    return open_store(
+        site.prepared_folder,
+        contract=contract,
+        reading_sha256=sources.reading_sha256(),
+    )
 
 
 def _refused_on_reading(

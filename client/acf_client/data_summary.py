@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from acf_client.data import read_contract
+from acf_client.data import data_sources, read_contract
 from acf_client.enrolment import require_enrolment
 from acf_client.site import Site
 from acfnet_core.cohort.prepared.store import open_store
@@ -76,7 +76,11 @@ def _summarise(site: Site, released: _Released) -> SiteSummary:
     state = require_enrolment(site)
     contract = read_contract(site)
     summary = summarise_site(
-        open_store(site.prepared_folder, contract=contract, mapping=site.table_mapping),
+        open_store(
+            site.prepared_folder,
+            contract=contract,
+            reading_sha256=data_sources(site).reading_sha256(),
+        ),
         consortium=state.consortium,
         site=state.site,
     )

@@ -121,7 +121,9 @@ def predict_at_site(
     asked = _load(model_folders, contract)
     landmark_months = asked.releases[0].landmark_months
     prepared = open_store(
-        site.prepared_folder, contract=contract, mapping=site.table_mapping
+        site.prepared_folder,
+        contract=contract,
+        reading_sha256=data_sources(site).reading_sha256(),
     )
     cohort = view_at_landmark(prepared, landmark_months)
     pseudonym = make_pseudonym(site.load_pseudonym_key(), patient_id)

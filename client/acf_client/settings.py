@@ -1,67 +1,16 @@
 """The settings of a site, site.toml: their form, and how they are first written."""
 
 import json
-from itertools import pairwise
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from acfnet_core.cohort.table.mapping import TableDialect
+from acfnet_core.cohort.data_settings import DataConfig
 
 SETTINGS_NAME = "site.toml"
 
 MIN_DEVICES = 2
 _DeviceName = Annotated[str, StringConstraints(pattern=r"^(cpu|cuda:[0-9]{1,2})$")]
-_MaskValue = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,4}$")]
-_SegmentName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-_Heading = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-
-
-class RepairsConfig(BaseModel):
-    """Which faults of a CT series are mended rather than refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    gantry_tilt: bool = False
-    """Slices that are evenly shifted sideways are read where they lie."""
-    missing_slices: bool = False
-    """A lost slice between two that are there is interpolated."""
-    empty_uids: bool = False
-    """Files that lack UIDs get made-up ones."""
-    patient_from_folder: bool = False
-    """Files without a patient identifier belong to the patient after whom the topmost
-    folder below the images is named."""
-
-
-class DataConfig(BaseModel):
-    """Where the site's data lies; section [data]."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    # TOML has no paths, so a string is taken for these two.
-    clinical_table: Annotated[Path, Field(strict=False)]
-    """CSV or xlsx, one row per patient."""
-    images: Annotated[Path | None, Field(strict=False)] = None
-    """The folder of DICOM files, and of NIfTI masks beside their series; absent where
-    the site has no images."""
-    columns: dict[_Heading, _Heading] = Field(default_factory=dict)
-    """The table's own heading -> the contract's name, where the two differ."""
-    nifti_labels: dict[_MaskValue, _SegmentName | tuple[_SegmentName, ...]] = Field(
-        default_factory=dict
-    )
-    """Value in NIfTI masks -> the segment it stands for, or several."""
-    table: TableDialect = TableDialect()
-    """How the table's values are written."""
-    repairs: RepairsConfig = RepairsConfig()
-
-    @model_validator(mode="after")
-    def _names_are_given_once(self) -> Self:
-        names = sorted(self.columns.values())
-        twice = {name for name, after in pairwise(names) if name == after}
-        if twice:
-            raise ValueError(f"columns: given to two headings: {sorted(twice)}")
-        return self
 
 
 class ComputeConfig(BaseModel):

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from acf_client.settings import SETTINGS_NAME, DataConfig, SiteConfig, settings_text
+from acf_client.settings import SETTINGS_NAME, SiteConfig, settings_text
 from acfnet_core.audit import AuditLog
-from acfnet_core.cohort.table.mapping import TableMapping
+from acfnet_core.cohort.data_settings import refuse_missing_files
 from acfnet_core.config import check_settings, read_settings
-from acfnet_core.errors import ConfigError, DataError, IdentityError, MachineError
+from acfnet_core.errors import ConfigError, IdentityError, MachineError
 from acfnet_core.files import (
     PRIVATE_MODE,
     make_folder,
@@ -38,6 +38,7 @@ _OWN_NAMES = frozenset(
         "released-summaries.json",
         "released-summaries.lock",
         "predictions",
+        "runs",
         "data-report.html",
         "flower",
     }
@@ -64,20 +65,6 @@ class Site:
         """The folder of DICOM files, or None where there is none."""
         images = self.config.data.images
         return None if images is None else self.folder / images
-
-    @property
-    def nifti_labels(self) -> dict[int, tuple[str, ...]]:
-        """What the values in the site's NIfTI masks mean: segments' names."""
-        return {
-            int(value): (names,) if isinstance(names, str) else names
-            for value, names in self.config.data.nifti_labels.items()
-        }
-
-    @property
-    def table_mapping(self) -> TableMapping:
-        """How the site's table differs from the contract."""
-        data = self.config.data
-        return TableMapping(column_names=data.columns, dialect=data.table)
 
     @property
     def identity_folder(self) -> Path:
@@ -128,6 +115,11 @@ class Site:
     def predictions_folder(self) -> Path:
         """What `predict` says of patients, a folder each; made when first asked."""
         return self.folder / "predictions"
+
+    @property
+    def runs_folder(self) -> Path:
+        """What the site remembers of each run, and its own models; a folder each."""
+        return self.folder / "runs"
 
     @property
     def summaries_path(self) -> Path:
@@ -237,7 +229,7 @@ def initialise(
     compute = {"device": device, "num_threads": num_threads}
     content = {"data": data, "compute": compute}
     config = check_settings(content, SiteConfig, where="options")
-    _require_data(config.data)
+    refuse_missing_files(config.data.clinical_table, config.data.images)
     make_folder(folder, private=True)
     for name in _PRIVATE_SUBFOLDERS:
         make_folder(folder / name, private=True)
@@ -278,18 +270,3 @@ def _refuse_occupied(folder: Path) -> None:
             remedy=f"Change {SETTINGS_NAME} by hand, or choose another folder.",
         )
     refuse_strangers(folder, own_names=_OWN_NAMES)
-
-
-def _require_data(data: DataConfig) -> None:
-    """Refuse paths of data that do not exist."""
-    faults = []
-    if not data.clinical_table.is_file():
-        faults.append(f"clinical table {data.clinical_table}: there is no such file.")
-    if data.images is not None and not data.images.is_dir():
-        faults.append(f"images {data.images}: there is no such folder.")
-    if faults:
-        raise DataError(
-            "data.path_not_found",
-            "\n".join(faults),
-            remedy="Correct the path and repeat the command.",
-        )

@@ -6,6 +6,7 @@ patient's value or the text of an exception.
 """
 
 import base64
+import hashlib
 import logging
 import os
 import socket
@@ -27,15 +28,27 @@ from acf_client.trainer_link import (
     receive_frame,
     send_frame,
 )
+from acfnet_core import __version__
 from acfnet_core.cohort.contract import load_contract
 from acfnet_core.cohort.prepared.store import PreparedCohort, open_store
+from acfnet_core.cohort.sources import sources_of
 from acfnet_core.edge import describe_place, end_on_signals
 from acfnet_core.errors import AcfnetError, ProtocolError
 from acfnet_core.federation.messages import (
     FAILURE,
     REPLY,
+    RoundRequest,
     SiteFailure,
     parse_request,
+)
+from acfnet_core.federation.readiness import (
+    Readiness,
+    ReadinessRequest,
+    free_disk_bytes,
+    free_memory_bytes,
+    machine_codes,
+    parse_readiness_request,
+    rounded_gib,
 )
 from acfnet_core.identity.envelope import UpdateClaim, sign_update
 from acfnet_core.identity.keys import load_key
@@ -52,6 +65,17 @@ READY_LINE = "The trainer is ready."
 _PARENT_CHECK_S = 1.0
 
 
+@dataclass
+class LastAnswer:
+    """The answer to the last request: one that comes again gets the same, signed once.
+
+    A request comes again when the server was killed after it had asked.
+    """
+
+    request_sha256: str = ""
+    frame: Frame | None = None
+
+
 @dataclass(frozen=True)
 class Trainer:
     """What the trainer keeps between rounds."""
@@ -62,6 +86,7 @@ class Trainer:
     device: torch.device
     key: ec.EllipticCurvePrivateKey
     compute: ComputeOptions = field(default_factory=ComputeOptions)
+    last: LastAnswer = field(default_factory=LastAnswer)
 
     def answer(self, request: Frame) -> Frame:
         """Do a round's work and say what happened, in the form that may leave."""
@@ -78,12 +103,13 @@ class Trainer:
 
     def _work(self, request: Frame) -> Frame:
         if request.parameters is None:
-            raise ProtocolError(
-                "protocol.malformed",
-                "The request came without parameters.",
-                remedy="Install the same acfnet version on both sides.",
-            )
+            return self._tell_readiness(request.document)
         wanted = parse_request(request.document)
+        asked = hashlib.sha256(request.document.encode())
+        asked.update(request.parameters.data)
+        if self.last.request_sha256 == asked.hexdigest() and self.last.frame:
+            self._note(wanted, "answer_sent_again")
+            return self.last.frame
         answer = answer_round(
             wanted,
             request.parameters,
@@ -93,24 +119,64 @@ class Trainer:
             sign=self._sign,
             compute=self.compute,
             watch=_log_event,
+            runs_folder=self.site.runs_folder,
         )
         reply = answer.reply
-        self.site.audit.append(
+        self._note(
+            wanted,
             "update_sent" if wanted.trains else "metrics_sent",
-            run=reply.run,
-            round=reply.round,
-            base_sha256=reply.base_sha256,
             parameters_sha256=reply.parameters_sha256 or "",
         )
-        logger.info(
-            "Run %s, round %d of %d: %d steps in %.1f s",
-            reply.run,
-            reply.round,
-            wanted.num_rounds,
-            reply.num_steps,
-            reply.seconds,
+        logger.info("%d steps in %.1f s", reply.num_steps, reply.seconds)
+        frame = Frame(REPLY, reply.model_dump_json(), answer.parameters)
+        self.last.request_sha256, self.last.frame = asked.hexdigest(), frame
+        return frame
+
+    def _tell_readiness(self, document: str) -> Frame:
+        asked = parse_readiness_request(document)
+        told = self._readiness(asked)
+        self.site.audit.append(
+            "readiness_sent", run=asked.run, codes=" ".join(told.codes)
         )
-        return Frame(REPLY, reply.model_dump_json(), answer.parameters)
+        logger.info("Run %s: %s", asked.run, " ".join(told.codes) or "ready")
+        return Frame(REPLY, told.model_dump_json())
+
+    def _readiness(self, asked: ReadinessRequest) -> Readiness:
+        contract = self.cohort.contract
+        disk, memory = free_disk_bytes(self.site.folder), free_memory_bytes()
+        codes = []
+        if contract.sha256() != asked.contract_sha256:
+            codes.append("data.contract_mismatch")
+        if len(self.cohort.patients) < contract.fewest_patients:
+            codes.append("data.too_few_patients")
+        codes += machine_codes(asked, free_disk_bytes=disk, free_memory_bytes=memory)
+        return Readiness.model_validate(
+            {
+                "site": self.name,
+                "run": asked.run,
+                "version": __version__,
+                "device": self.device.type,
+                "free_disk_gib": rounded_gib(disk),
+                "free_memory_gib": rounded_gib(memory),
+                "codes": tuple(codes),
+            }
+        )
+
+    def _note(self, request: RoundRequest, event: str, **fields: str) -> None:
+        self.site.audit.append(
+            event,
+            run=request.run,
+            round=request.round,
+            base_sha256=request.base_sha256,
+            **fields,
+        )
+        logger.info(
+            "Run %s, round %d of %d: %s",
+            request.run,
+            request.round,
+            request.num_rounds,
+            event,
+        )
 
     def _sign(self, claim: UpdateClaim) -> str:
         return base64.b64encode(sign_update(self.key, claim)).decode()
@@ -132,7 +198,9 @@ def load_trainer(site: Site) -> Trainer:
         site=site,
         name=enrolment.site,
         cohort=open_store(
-            site.prepared_folder, contract=contract, mapping=site.table_mapping
+            site.prepared_folder,
+            contract=contract,
+            reading_sha256=sources_of(site.config.data, site.folder).reading_sha256(),
         ),
         device=device,
         compute=compute,
@@ -205,12 +273,9 @@ def main() -> None:
         raise SystemExit(error.exit_status) from error
     site.make_socket_folder()
     site.trainer_socket.unlink(missing_ok=True)
-    try:
-        with listen(site.trainer_socket) as listener:
-            logger.info("%s %d patients.", READY_LINE, len(trainer.cohort.patients))
-            serve(trainer, listener, go_on=lambda: os.getppid() == parent)
-    finally:
-        site.trainer_socket.unlink(missing_ok=True)
+    with listen(site.trainer_socket) as listener:
+        logger.info("%s %d patients.", READY_LINE, len(trainer.cohort.patients))
+        serve(trainer, listener, go_on=lambda: os.getppid() == parent)
 
 
 def _failure(code: str) -> Frame:

@@ -14,6 +14,7 @@ import socket
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic, sleep
 
 import numpy as np
 
@@ -28,6 +29,10 @@ from acfnet_core.federation.parameters import FlatParameters
 
 SOCKET_VARIABLE = "ACF_TRAINER_SOCKET"
 """Name of the environment variable by which the app finds the trainer."""
+TRAINER_RETURN_S = 120.0
+"""Starting again takes a pause of up to 30 s and the loading of torch and the data."""
+MAX_BREAKS = 3
+_RETRY_S = 0.5
 _HEADER = struct.Struct(">BIQ")
 _KINDS = (REQUEST, REPLY, FAILURE)
 _PEER = struct.Struct("3i")
@@ -48,9 +53,29 @@ class Frame:
 def ask_trainer(request: Frame) -> Frame:
     """Send a request to the site's trainer and wait for the answer.
 
+    A trainer that ended is started again by `acf-client start`; the same request then
+    gives the same answer, so it is simply asked again.
+
     Raises:
-        ProtocolError: `protocol.trainer_unreachable`.
+        ProtocolError: `protocol.trainer_unreachable`: it did not come back within
+            `TRAINER_RETURN_S`, or went away `MAX_BREAKS` times over the same request.
     """
+    breaks, given_up = 0, monotonic() + TRAINER_RETURN_S
+    while True:
+        try:
+            return _ask_once(request)
+        except (ConnectionRefusedError, FileNotFoundError):
+            if monotonic() > given_up:
+                raise _unreachable("it is not running") from None
+        except ProtocolError:
+            breaks += 1
+            given_up = monotonic() + TRAINER_RETURN_S
+            if breaks >= MAX_BREAKS:
+                raise
+        sleep(_RETRY_S)
+
+
+def _ask_once(request: Frame) -> Frame:
     path = os.environ.get(SOCKET_VARIABLE, "")
     try:
         with socket.socket(socket.AF_UNIX) as link:
@@ -58,6 +83,8 @@ def ask_trainer(request: Frame) -> Frame:
             check_peer(link)
             send_frame(link, request)
             return receive_frame(link)
+    except (ConnectionRefusedError, FileNotFoundError):
+        raise
     except OSError as error:
         raise _unreachable(type(error).__name__) from error
 

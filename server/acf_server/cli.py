@@ -3,13 +3,14 @@
 Heavy imports stand inside the commands, so that --help is instant.
 """
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from acf_server.console import Console
+from acf_server.options import HERE, AsJson, Folder, console, next_step, write_json
+from acf_server.run_cli import run_app
+from acf_server.simulate_cli import simulate
 from acfnet_core.edge import run_program
 
 app = typer.Typer(
@@ -20,18 +21,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 site_app = typer.Typer(help="Invite, approve and list sites.", no_args_is_help=True)
-run_app = typer.Typer(help="Start and list runs.", no_args_is_help=True)
 app.add_typer(site_app, name="site")
 app.add_typer(run_app, name="run")
-
-console = Console()
-
-Folder = Annotated[
-    Path,
-    typer.Option("--folder", help="The coordinator's folder.", show_default="here"),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
-HERE = Path()
+app.command()(simulate)
 
 
 @app.command()
@@ -87,7 +79,7 @@ def demo(
 
     def tell(result: DemoResult) -> None:
         if as_json:
-            _write_json(result.as_json())
+            write_json(result.as_json())
 
     play_demo(settings, console, tell)
 
@@ -133,7 +125,7 @@ def init(
     console.say(f"Root fingerprint: {coordinator.root_fingerprint}")
     if root_passphrase_file is None:
         console.say(ROOT_KEY_ADVICE)
-    _next(f"acf-server site invite HOSPITAL --folder {folder}")
+    next_step(f"acf-server site invite HOSPITAL --folder {folder}")
 
 
 @site_app.command("invite")
@@ -152,11 +144,11 @@ def site_invite(
 
     line = invite_site(open_coordinator(folder), name, hours=hours)
     if as_json:
-        _write_json({"site": name, "invitation": line})
+        write_json({"site": name, "invitation": line})
     else:
         typer.echo(line)
     console.say(f"Give this line to {name} in private; it is good for {hours} hours.")
-    _next("at the site: acf-client enroll LINE --folder SITE")
+    next_step("at the site: acf-client enroll LINE --folder SITE")
 
 
 @site_app.command("approve")
@@ -184,9 +176,11 @@ def site_approve(
     written = approve_site(coordinator, name, request, fingerprint, target)
     register_if_running(coordinator)
     if as_json:
-        _write_json({"site": name, "admission": str(written)})
+        write_json({"site": name, "admission": str(written)})
     console.say(f"Wrote {written}; send it to {name}. It holds no secret.")
-    _next(f"at the site: acf-client enroll --admission {written.name} --folder SITE")
+    next_step(
+        f"at the site: acf-client enroll --admission {written.name} --folder SITE"
+    )
 
 
 @site_app.command("list")
@@ -199,12 +193,12 @@ def site_list(folder: Folder = HERE, as_json: AsJson = False) -> None:
 
     sites = open_coordinator(folder).registry.list_sites()
     if as_json:
-        _write_json([{"site": site.name, "status": site.status} for site in sites])
+        write_json([{"site": site.name, "status": site.status} for site in sites])
         return
     for site in sites:
         typer.echo(f"{site.name:<30} {site.status}")
     if not sites:
-        _next("acf-server site invite HOSPITAL")
+        next_step("acf-server site invite HOSPITAL")
 
 
 @site_app.command("data")
@@ -228,8 +222,8 @@ def site_data(
         console.say(f"Took release {taken.release} of {taken.site}.")
     compared = compare_sites(coordinator)
     if as_json:
-        _write_json(compared.as_json())
-    _next(console.show_site_data(compared, folder))
+        write_json(compared.as_json())
+    next_step(console.show_site_data(compared, folder))
 
 
 @app.command()
@@ -239,76 +233,36 @@ def start(folder: Folder = HERE) -> None:
     Example:  acf-server start --folder coordinator
     """
     from acf_server.coordinator import open_coordinator
+    from acf_server.run_keeper import RunKeeper
     from acf_server.superlink import running_server
-    from acfnet_core.processes import READY, watch
+    from acfnet_core.processes import READY
 
     coordinator = open_coordinator(folder)
-    with running_server(coordinator) as children:
+    with running_server(coordinator, tell=console.say) as supervisor:
         console.say(
             f"{READY} Listening on {coordinator.config.listen_host}:"
             f"{coordinator.config.listen_port}; logs in {coordinator.logs_folder}. "
-            "Ctrl-C ends the server."
+            "Ctrl-C ends the server; runs go on when it is started again."
         )
-        watch(children)
-
-
-@run_app.command("start")
-def run_start(
-    config: Annotated[Path, typer.Argument(help="A run.toml; see docs/run-toml.md.")],
-    folder: Folder = HERE,
-    as_json: AsJson = False,
-) -> None:
-    """Train one model over the sites and follow the rounds; the server must run.
-
-    Example:  acf-server run start run.toml --folder coordinator
-    """
-    from acf_server.coordinator import open_coordinator
-    from acf_server.run_config import read_run_config
-    from acf_server.runs import create_run, require_finished, start_run
-
-    coordinator = open_coordinator(folder)
-    settings = read_run_config(config)
-    run_folder = create_run(coordinator, settings)
-    last = console.follow(
-        start_run(coordinator, run_folder), num_rounds=settings.run.rounds
-    )
-    require_finished(last)
-    if as_json:
-        _write_json({"run": settings.run.name, "run_dir": str(run_folder)})
-    console.say(f"Wrote {run_folder}")
-    _next(
-        f"acf-server evaluate {settings.run.name} --clinical HELD-OUT-TABLE "
-        f"--folder {folder}"
-    )
-
-
-@run_app.command("list")
-def run_list(folder: Folder = HERE, as_json: AsJson = False) -> None:
-    """List the runs.
-
-    Example:  acf-server run list
-    """
-    from acf_server.coordinator import open_coordinator
-    from acf_server.runs import list_runs
-
-    runs = list_runs(open_coordinator(folder))
-    if as_json:
-        _write_json([run.model_dump(mode="json") for run in runs])
-        return
-    for run in runs:
-        typer.echo(f"{run.name:<30} {run.status:<10} {run.rounds} rounds")
+        supervisor.watch(RunKeeper(coordinator, tell=console.say).tend)
 
 
 @app.command()
 def evaluate(
     run: Annotated[str, typer.Argument(help="The run's name.")],
-    clinical: Annotated[Path, typer.Option(help="Table of the held-out patients.")],
+    clinical: Annotated[
+        Path | None, typer.Option(help="Table of the held-out patients.")
+    ] = None,
     images: Annotated[
         Path | None, typer.Option(help="Their DICOM files.", show_default="none")
     ] = None,
+    cohort: Annotated[
+        Path | None,
+        typer.Option(help="A file that describes both; see docs/evaluation.md."),
+    ] = None,
     reference: Annotated[
         list[Path] | None,
-        typer.Option(help="A table to fit the baselines on; repeat it."),
+        typer.Option(help="A table, or such a file, for the baselines; repeat it."),
     ] = None,
     folder: Folder = HERE,
     as_json: AsJson = False,
@@ -319,6 +273,7 @@ def evaluate(
     """
     from acf_server.coordinator import open_coordinator
     from acf_server.evaluation import evaluate_tables
+    from acf_server.evaluation_sources import held_out_sources, reference_sources
     from acf_server.runs import find_run
 
     coordinator = open_coordinator(folder)
@@ -326,15 +281,14 @@ def evaluate(
     verdict = evaluate_tables(
         coordinator,
         run_folder,
-        clinical=clinical,
-        images=images,
-        references=reference or [],
+        held_out=held_out_sources(clinical=clinical, images=images, cohort=cohort),
+        references=[reference_sources(path) for path in reference or []],
         notify=lambda event: console.preparing("held-out", event),
     )
     if as_json:
-        _write_json(verdict.model_dump(mode="json"))
+        write_json(verdict.model_dump(mode="json"))
     console.verdict(verdict)
-    _next(f"acf-server report {run} --folder {folder}")
+    next_step(f"acf-server report {run} --folder {folder}")
 
 
 @app.command()
@@ -353,7 +307,7 @@ def report(
 
     path = write_report(find_run(open_coordinator(folder), run))
     if as_json:
-        _write_json({"report": str(path)})
+        write_json({"report": str(path)})
     console.say(f"Wrote {path}; open it in a browser.")
 
 
@@ -376,7 +330,7 @@ def model(as_json: AsJson = False) -> None:
             rows.append(row)
             bar.set_done(len(rows))
     if as_json:
-        _write_json([row.model_dump() for row in rows])
+        write_json([row.model_dump() for row in rows])
         return
     for line in render_table(rows):
         typer.echo(line)
@@ -387,11 +341,3 @@ def model(as_json: AsJson = False) -> None:
 def main() -> None:
     """Run the command line."""
     run_program(app, console)
-
-
-def _write_json(content: Any) -> None:
-    typer.echo(json.dumps(content))
-
-
-def _next(command: str) -> None:
-    console.say(f"Next: {command}")

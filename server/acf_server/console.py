@@ -23,11 +23,10 @@ from rich.text import Text
 
 from acf_server.run_events import (
     ModelJudged,
+    ReadinessChecked,
     RoundStarted,
     RunEvent,
-    RunFailed,
-    RunFinished,
-    SiteFailed,
+    SiteReadiness,
     WaitingForSites,
 )
 from acfnet_core.cohort.prepared.preparation_events import (
@@ -145,6 +144,20 @@ class Console:
         return event
 
 
+_LINES = {
+    "site_failed": "round {round}: {site} did not take part ({code})",
+    "site_asked_again": (
+        "round {round}: {site} failed ({code}), asked again in {pause_s:.0f} s"
+    ),
+    "run_resumed": "the run goes on after round {round} of {num_rounds}",
+    "run_interrupted": "the run broke off ({code}); it is taken up again by itself",
+    "run_stopped": "the run was stopped",
+    "run_finished": "all {rounds} rounds done in {seconds:.0f} s",
+    "run_failed": "the run ended early ({code})",
+}
+"""By an event's kind; what is not here need not be read."""
+
+
 class ProgressBar:
     """One live bar."""
 
@@ -163,17 +176,25 @@ class ProgressBar:
 
 def describe_event(event: RunEvent) -> str | None:
     """Return the line for an event, or None for one that a person need not read."""
-    if isinstance(event, WaitingForSites):
-        return f"waiting for {', '.join(event.missing)}"
-    if isinstance(event, SiteFailed):
-        return f"round {event.round}: {event.site} did not take part ({event.code})"
     if isinstance(event, ModelJudged):
         return describe_judgement(event)
-    if isinstance(event, RunFinished):
-        return f"all {event.rounds} rounds done in {event.seconds:.0f} s"
-    if isinstance(event, RunFailed):
-        return f"the run ended early ({event.code})"
-    return None
+    if isinstance(event, WaitingForSites):
+        return f"waiting for {', '.join(event.missing)}"
+    if isinstance(event, ReadinessChecked):
+        return "\n".join(describe_readiness(site) for site in event.sites)
+    line = _LINES.get(event.kind)
+    return None if line is None else line.format(**event.model_dump())
+
+
+def describe_readiness(site: SiteReadiness) -> str:
+    """Return one line on whether a site is ready, and what its machine has."""
+    parts = [] if site.version is None else [f"acfnet {site.version}", f"{site.device}"]
+    if site.free_disk_gib is not None:
+        parts.append(f"{site.free_disk_gib:g} GiB of disk free")
+    if site.free_memory_gib is not None:
+        parts.append(f"{site.free_memory_gib:g} GiB of memory free")
+    state = f"NOT READY: {', '.join(site.codes)}" if site.codes else "ready"
+    return f"{site.site}: {state}" + (f" ({', '.join(parts)})" if parts else "")
 
 
 def describe_judgement(event: ModelJudged) -> str:

@@ -18,7 +18,7 @@ from urllib.error import URLError
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.cli.build import build_fab_from_disk
-from flwr.common.constant import Status, SubStatus
+from flwr.common.constant import Status
 from flwr.common.serde import fab_to_proto, user_config_to_proto
 from flwr.proto.control_pb2 import (
     ListNodesRequest,
@@ -140,24 +140,13 @@ class Control:
         except httpx.HTTPError as error:
             raise _refused("stop the run", error) from error
 
-    def check_run(self, run_id: int) -> None:
-        """Raise if Flower says that the run has ended otherwise than completed.
-
-        Raises:
-            ProtocolError: `protocol.run_failed`.
-        """
+    def has_ended(self, run_id: int) -> bool:
+        """Tell whether Flower has ended a run, whatever the reason."""
         try:
             response = self._client.ListRuns(ListRunsRequest(run_id=run_id))
         except httpx.HTTPError as error:
             raise _refused("ask for the run", error) from error
-        status = response.run_dict[run_id].status
-        ended = status.status == Status.FINISHED
-        if ended and status.sub_status != SubStatus.COMPLETED:
-            raise ProtocolError(
-                "protocol.run_failed",
-                f"Flower ended the run: {status.sub_status}. {status.details}".strip(),
-                remedy="Look at logs/superexec.log in the coordinator's folder.",
-            )
+        return bool(response.run_dict[run_id].status.status == Status.FINISHED)
 
 
 def _refused(what: str, error: httpx.HTTPError) -> ProtocolError:

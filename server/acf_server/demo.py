@@ -26,7 +26,7 @@ from acf_server.enrolment import approve_site, invite_site
 from acf_server.evaluation import evaluate_tables
 from acf_server.report import write_report
 from acf_server.run_config import RunConfig, RunSection
-from acf_server.runs import create_run, require_finished, start_run
+from acf_server.runs import create_run, follow_run, require_finished
 from acf_server.superlink import free_loopback_port
 from acfnet_core.cohort.contract_toml import contract_to_toml
 from acfnet_core.errors import MachineError
@@ -169,6 +169,8 @@ def play_demo(
     stages = _Stages(console, folder)
     with stages.stage("Patients' files: DICOM, segmentations, clinical tables"):
         cohort = _make_cohort(settings, folder / "hospitals", console)
+        for hospital in filter(lambda one: one.habits, cohort.hospitals):
+            console.note(f"{hospital.name}: {hospital.habits}")
     with stages.stage("Coordinator: certificates, contract, registry"):
         port = free_loopback_port()
         coordinator = initialise(
@@ -193,9 +195,8 @@ def play_demo(
             verdict = evaluate_tables(
                 coordinator,
                 run_folder,
-                clinical=cohort.held_out.clinical_table,
-                images=cohort.held_out.images,
-                references=[hospital.clinical_table for hospital in cohort.hospitals],
+                held_out=cohort.held_out.sources,
+                references=[hospital.sources for hospital in cohort.hospitals],
                 notify=lambda event: console.preparing("held-out", event),
             )
         with stages.stage("Report"):
@@ -246,7 +247,7 @@ def _enrol(
 
     def enrol(site: DemoSite) -> str:
         hospital = cohort.hospital(site.name)
-        site.initialise(hospital.clinical_table, hospital.images)
+        site.initialise(hospital.clinical_table, hospital.images, hospital.settings)
         line = invite_site(coordinator, site.name)
         request, fingerprint = site.request_enrolment(line)
         admission = site.folder.parent / f"{site.name}-admission.json"
@@ -320,7 +321,7 @@ def _train(
         ),
     )
     run_folder = create_run(coordinator, config)
-    events = start_run(
+    events = follow_run(
         coordinator, run_folder, check_alive=lambda: check_alive(children)
     )
     require_finished(console.follow(events, num_rounds=settings.num_rounds))

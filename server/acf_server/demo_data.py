@@ -6,14 +6,18 @@ from pathlib import Path
 
 from acf_server.run_files import DataOrigin
 from acfnet_core.cohort.contract import DataContract, shipped_contract
+from acfnet_core.cohort.sources import CohortSources
+from acfnet_core.cohort.synthetic.cohort_mix import plan_cohort
+from acfnet_core.cohort.synthetic.hospital import HospitalPlan, plan_clean_hospital
+from acfnet_core.cohort.synthetic.hospital_files import synthesize_hospital
 from acfnet_core.cohort.synthetic.pseudo_sites import write_public_cohort_sites
+from acfnet_core.cohort.synthetic.site_settings import made_up_sources, settings_of
 from acfnet_core.cohort.synthetic.sites import (
     PatientWritten,
     SyntheticSite,
-    default_sites,
     held_out_site,
-    synthesize_site,
 )
+from acfnet_core.cohort.synthetic.table_forms import table_form
 from acfnet_core.errors import ConfigError
 
 DEFAULT_NUM_PATIENTS = 120
@@ -29,11 +33,29 @@ Watch = Callable[[str, int, Iterable[PatientWritten]], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Hospital:
-    """Where one hospital's files lie."""
+    """Where one hospital's files lie, and how they are written.
+
+    Attributes:
+        sources: The table, the images, and how they are read.
+        settings: A site.toml that reads the files, but for [compute]; None where the
+            one that `acf-client init` writes does.
+        habits: How the hospital writes its files, for people.
+    """
 
     name: str
-    clinical_table: Path
-    images: Path | None
+    sources: CohortSources
+    settings: str | None = None
+    habits: str = ""
+
+    @property
+    def clinical_table(self) -> Path:
+        """The hospital's table."""
+        return self.sources.clinical_table
+
+    @property
+    def images(self) -> Path | None:
+        """The hospital's images; None where it has none."""
+        return self.sources.images_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,15 +88,17 @@ def make_synthetic_cohort(
     features: tuple[str, ...],
     watch: Watch,
 ) -> DemoCohort:
-    """Make up hospitals as real files.
+    """Make up hospitals as real files, each written in the hospital's own way.
 
     Raises:
         ConfigError: Too few patients for this many sites, or a forbidden feature.
     """
     contract = _with_features(shipped_contract("crlm"), features)
     num_training = DEFAULT_NUM_PATIENTS if num_patients is None else num_patients
-    sites = default_sites(num_sites, max(num_training, num_sites))
-    smallest = min(num_training, *(site.num_patients for site in sites))
+    plans = plan_cohort(
+        num_sites, max(num_training, num_sites), seed=seed, has_defects=False
+    )
+    smallest = min(num_training, *(plan.site.num_patients for plan in plans))
     if smallest < contract.minimum_cell:
         raise ConfigError(
             "config.invalid",
@@ -82,8 +106,11 @@ def make_synthetic_cohort(
             f"the smallest; the contract's minimum is {contract.minimum_cell}.",
             remedy="Give more --patients or fewer --sites.",
         )
-    held_out = held_out_site(max(MIN_HELD_OUT, round(num_training * HELD_OUT_SHARE)))
-    hospitals = [_synthesize(site, folder, seed, watch) for site in (*sites, held_out)]
+    held_out = plan_clean_hospital(
+        held_out_site(max(MIN_HELD_OUT, round(num_training * HELD_OUT_SHARE))),
+        seed=seed,
+    )
+    hospitals = [_synthesize(plan, folder, watch) for plan in (*plans, held_out)]
     return DemoCohort(
         contract=contract,
         hospitals=tuple(hospitals[:-1]),
@@ -128,7 +155,10 @@ def split_public_table(
     if num_sites != NUM_PSEUDO_SITES:
         note(f"--clinical makes {NUM_PSEUDO_SITES} pseudo-sites, by slice count")
     hospitals = [
-        Hospital(name=name, clinical_table=folder / name / "clinical.csv", images=None)
+        Hospital(
+            name=name,
+            sources=CohortSources(clinical_table=folder / name / "clinical.csv"),
+        )
         for name in names
     ]
     note(f"{', '.join(names)}: written from {clinical_table.name}")
@@ -147,11 +177,30 @@ def _with_features(contract: DataContract, features: tuple[str, ...]) -> DataCon
     return contract.with_features(features) if features else contract
 
 
-def _synthesize(site: SyntheticSite, folder: Path, seed: int, watch: Watch) -> Hospital:
+def _synthesize(plan: HospitalPlan, folder: Path, watch: Watch) -> Hospital:
+    site = plan.site
     target = folder / site.name
-    watch(site.name, site.num_patients, synthesize_site(site, target, seed=seed))
+    watch(site.name, site.num_patients, synthesize_hospital(plan, target))
     return Hospital(
         name=site.name,
-        clinical_table=target / "clinical.xlsx",
-        images=target / "images",
+        sources=made_up_sources(site, target),
+        settings=settings_of(site, data_folder=target),
+        habits=_describe_habits(site),
     )
+
+
+def _describe_habits(site: SyntheticSite) -> str:
+    form = table_form(site.table)
+    dialect = form.mapping.dialect
+    facts = {
+        f"table {form.file_name}": True,
+        "own headings": bool(form.mapping.column_names),
+        "own codes": bool(dialect.codes),
+        "decimal commas": dialect.decimal_mark == ",",
+        "percent signs": bool(dialect.percent),
+        f"masks {site.form.masks}": True,
+        f"pixels {site.form.coding}": site.form.coding != "plain",
+        "some CT multi-frame": site.frames_every > 0,
+        "headers with other people's sex and age": site.has_other_demographics,
+    }
+    return ", ".join(fact for fact, is_true in facts.items() if is_true)

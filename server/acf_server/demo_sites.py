@@ -9,10 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from acfnet_core.cohort.synthetic.site_settings import SETTINGS_NAME
 from acfnet_core.errors import CATALOGUE, MachineError, restore_error
+from acfnet_core.files import PRIVATE_MODE, write_atomically
 from acfnet_core.processes import Child, start_child
 
 NUM_PARALLEL = 2
+DEVICE = "cpu"
+NUM_THREADS = 1
+"""Several sites share this machine, and the same seed is to give the same bits."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +29,29 @@ class DemoSite:
     commands: list[subprocess.Popen[str]] = field(default_factory=list, compare=False)
     """Every command that was begun; those that still run are ended with the demo."""
 
-    def initialise(self, clinical_table: Path, images: Path | None) -> None:
-        """Set up the site's folder."""
+    def initialise(
+        self, clinical_table: Path, images: Path | None, settings: str | None
+    ) -> None:
+        """Set up the site's folder.
+
+        Args:
+            clinical_table: The hospital's table.
+            images: Its folder of images, if it has one.
+            settings: A site.toml, but for [compute], to put in the place of the one
+                that is written first; None keeps that one.
+        """
         options = ["--clinical", str(clinical_table)]
         if images is not None:
             options += ["--images", str(images)]
-        # Several sites share this machine, and the same seed is to give the same bits.
-        options += ["--device", "cpu", "--threads", "1"]
+        options += ["--device", DEVICE, "--threads", str(NUM_THREADS)]
         self._command("init", str(self.folder), *options)
+        if settings is not None:
+            machine = f'[compute]\ndevice = "{DEVICE}"\nnum_threads = {NUM_THREADS}\n'
+            write_atomically(
+                self.folder / SETTINGS_NAME,
+                f"{settings}\n{machine}".encode(),
+                mode=PRIVATE_MODE,
+            )
 
     def request_enrolment(self, line: str) -> tuple[Path, str]:
         """Answer the invitation; return the request file and the fingerprint."""
@@ -44,11 +64,16 @@ class DemoSite:
 
     def check_and_prepare(self) -> str:
         """Check the data, prepare it, and return one line about it."""
-        self._command("data", "check", *self._here())
+        checked = self._command("data", "check", *self._here())
         made = self._command("data", "prepare", *self._here(), "--workers", "1")
+        images = checked.get("images") or {"warnings": ()}
+        doubts = dict.fromkeys(
+            one["code"] for one in (*checked["warnings"], *images["warnings"])
+        )
         return (
             f"{self.name}: {made['num_patients']} patients and {made['num_scans']} "
             f"scans prepared, {made['num_refused']} series refused"
+            + (f"; warned of {', '.join(doubts)}" if doubts else "")
         )
 
     def start(self) -> Child:

@@ -7,6 +7,7 @@ report says so.
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,9 +46,8 @@ def evaluate_tables(
     coordinator: Coordinator,
     run_folder: Path,
     *,
-    clinical: Path,
-    images: Path | None,
-    references: Sequence[Path],
+    held_out: CohortSources,
+    references: Sequence[CohortSources],
     notify: Callable[[PreparationEvent], None],
 ) -> Verdict:
     """Prepare the cohorts that the coordinator holds, then judge a run by them.
@@ -55,35 +55,43 @@ def evaluate_tables(
     Args:
         coordinator: The coordinator's folder.
         run_folder: The folder of a finished run.
-        clinical: Clinical table of the held-out patients.
-        images: Their DICOM files, if there are any.
-        references: Tables of patients on which the baselines may be fitted.
+        held_out: Where the held-out patients' files lie, and how they are read.
+        references: Patients on whose tables the baselines may be fitted; their images
+            are not looked at.
         notify: Takes each event of the held-out cohort's preparation.
 
     Raises:
         DataError: A table or image cannot be used, or the run has no model yet.
     """
-    sources = CohortSources(clinical_table=clinical, images_folder=images)
+    if read_run(run_folder).strategy.name == "local_only":
+        raise DataError(
+            "data.path_not_found",
+            f"{run_folder.name}: its strategy is local_only, so there is no global "
+            "model to judge.",
+            remedy="Evaluate a run with another strategy; what the sites' own models "
+            f"reach, they have told: acf-server report {run_folder.name}",
+        )
     for event in prepare_at_coordinator(
-        coordinator, run_folder, sources, name="held-out"
+        coordinator, run_folder, held_out, name="held-out"
     ):
         notify(event)
-    held_out = open_at_coordinator(coordinator, run_folder, sources, name="held-out")
+    judged = open_at_coordinator(coordinator, run_folder, held_out, name="held-out")
     cohorts = []
-    for number, table in enumerate(references, start=1):
+    for number, reference in enumerate(references, start=1):
         name = f"reference-{number}"
-        source = CohortSources(clinical_table=table, images_folder=None)
+        source = replace(reference, images_folder=None)
         for _ in prepare_at_coordinator(coordinator, run_folder, source, name=name):
             pass
         cohort = open_at_coordinator(coordinator, run_folder, source, name=name)
         if not cohort.patients:
             raise DataError(
                 "data.nothing_usable",
-                f"{table}: no row has an outcome, so no baseline can be fitted on it.",
+                f"{source.clinical_table}: no row has an outcome, so no baseline can "
+                "be fitted on it.",
                 remedy="Fill in the outcome columns, or leave this table out.",
             )
         cohorts.append(cohort)
-    return evaluate_run(run_folder, held_out, cohorts)
+    return evaluate_run(run_folder, judged, cohorts)
 
 
 def prepare_at_coordinator(
@@ -94,7 +102,7 @@ def prepare_at_coordinator(
     Args:
         coordinator: The coordinator's folder; receives the prepared store.
         run_folder: The run, whose contract holds.
-        sources: The clinical table and, if there are any, the images.
+        sources: Where its files lie, and how they are read.
         name: What to call the store.
 
     Raises:
@@ -114,7 +122,11 @@ def open_at_coordinator(
 ) -> PreparedCohort:
     """Open what `prepare_at_coordinator` wrote."""
     contract = _contract_for(run_folder, sources)
-    return open_store(cohort_folder(coordinator, name), contract=contract)
+    return open_store(
+        cohort_folder(coordinator, name),
+        contract=contract,
+        reading_sha256=sources.reading_sha256(),
+    )
 
 
 def cohort_folder(coordinator: Coordinator, name: str) -> Path:
@@ -166,6 +178,11 @@ def evaluate_run(
         minimum_cell=run.minimum_cell,
         supported_months=release.supported_months,
         landmark_months=release.landmark_months,
+    ).model_copy(
+        update={
+            "reading_sha256": held_out.reading_sha256,
+            "references_reading_sha256": [one.reading_sha256 for one in references],
+        }
     )
     write_held_out_maps(
         run_folder,

@@ -29,6 +29,42 @@ class SiteRow:
     rounds_failed: dict[str, int]
 
 
+@dataclass(frozen=True, kw_only=True)
+class PersonalRow:
+    """A site's own model beside the global one, on patients that nobody trained on."""
+
+    name: str
+    patients: str
+    global_loss: str
+    own_loss: str
+    global_c: str
+    own_c: str
+
+
+def describe_personal(sites: Sequence[SiteRecord]) -> list[PersonalRow]:
+    """Return a row for each site that compared its own model with the global one."""
+    rows = []
+    for site in sites:
+        told_of = site.personal
+        if told_of is None:
+            continue
+        rows.append(
+            PersonalRow(
+                name=site.name,
+                patients=told(told_of.num_patients),
+                global_loss=_three(told_of.global_model.loss),
+                own_loss=_three(told_of.own_model.loss),
+                global_c=_three(told_of.global_model.harrell_c),
+                own_c=_three(told_of.own_model.harrell_c),
+            )
+        )
+    return rows
+
+
+def _three(figure: float | None) -> str:
+    return "Withheld" if figure is None else f"{figure:.3f}"
+
+
 def shown_rounds(rounds: Sequence[RoundRecord]) -> list[RoundRecord]:
     """Choose the rounds of the table: all of a short run, an even part of a long one.
 
@@ -117,11 +153,34 @@ def describe_groups(verdict: Verdict | None, minimum_cell: int) -> str:
     return ", ".join(texts)
 
 
+_UNWEIGHTED = {
+    "median": "median of the sites' parameters, each number by itself",
+    "trimmed_mean": "mean of the sites' parameters without the outermost, each number "
+    "by itself",
+    "scaffold": "SCAFFOLD: mean of the sites' parameters, all sites alike, with "
+    "corrections of where each of them drifts",
+    "local_only": "not at all: each site trained a model of its own",
+}
+_MEANS = {
+    "fedprox": "FedProx: ",
+    "fedavgm": "FedAvgM, a momentum on the ",
+    "fedadam": "FedAdam, adaptive steps along the ",
+    "fedyogi": "FedYogi, adaptive steps along the ",
+    "fedadagrad": "FedAdagrad, adaptive steps along the ",
+    "multi_krum": "Multi-Krum, of the updates nearest to the others the ",
+}
+_WEIGHTING = {"patients": "by patients", "events": "by events", "equal": "all alike"}
+
+
 def describe_aggregation(run: RunRecord, sites: Sequence[SiteRecord]) -> str:
     """Say how the sites' parameters became one model."""
-    share = run.strategy.max_share
-    text = "mean of the sites' parameters by patients"
-    if share == 1:
+    strategy = run.strategy
+    if strategy.name in _UNWEIGHTED:
+        return _UNWEIGHTED[strategy.name]
+    share = strategy.max_share
+    by = _WEIGHTING[strategy.weighting]
+    text = f"{_MEANS.get(strategy.name, '')}mean of the sites' parameters {by}"
+    if share == 1 or strategy.weighting == "equal":
         return text
     text += f", no site above {100 * share:g} %"
     # A cap below an equal share cannot hold: it ends in equal shares.
@@ -157,6 +216,11 @@ def describe_limits(
             "nothing of patients who had the event before."
         )
     texts += [] if verdict is None else verdict.warnings
+    if run.strategy.select_by != "last":
+        texts.append(
+            f"The released model is the round's with the best {run.strategy.select_by}"
+            ", which the sites told of patients that it was trained on."
+        )
     failed = sum(sum(site.rounds_failed.values()) for site in sites)
     if failed:
         texts.append(

@@ -47,7 +47,9 @@ def describe_traffic(
             what="To the sites",
             content="the global model's parameters, the settings of model, loss and "
             "training, the seed, the landmark if there is one, the run's name, the "
-            "round, and hashes of the contract and the parameters",
+            "round, and hashes of the contract and the parameters; with some "
+            "strategies a second vector of the parameters' length and, by the names of "
+            "the sites, the last round that was taken of each",
             amount=f"{size(sent)} in all",
         ),
     ]
@@ -81,10 +83,18 @@ def _describe_reply(run: RunRecord) -> list[LeftRow]:
             fields=("metrics",),
         ),
         LeftRow(
+            what="Own models",
+            content="where sites keep models of their own: mean loss and Harrell's C "
+            "of these and of the global model on the site's validation part, and its "
+            "number of patients, all withheld as above; the models stay at the sites",
+            amount="5 numbers, once, or none",
+            fields=("personal",),
+        ),
+        LeftRow(
             what="Labels",
             content="the form of the message, the names of site and run, the round, "
             "hashes of the parameters before and after training and of how the site's "
-            "table is read, and the site's signature",
+            "table and images are read, and the site's signature",
             amount="one of each an answer",
             fields=_LABELS,
         ),
@@ -98,7 +108,7 @@ _LABELS = (
     "round",
     "base_sha256",
     "parameters_sha256",
-    "mapping_sha256",
+    "reading_sha256",
     "signature",
 )
 

@@ -6,34 +6,36 @@ the sites and answers back, over the network (exchange.py) or in one process (te
 
 import base64
 import logging
+import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 
+import numpy as np
 from numpy import float32
-from numpy.linalg import norm
 from numpy.typing import NDArray
 
-from acf_server.round_records import RoundBook
+from acf_server.round_records import RoundBook, best_round
 from acf_server.run_events import (
     ModelJudged,
     RoundStarted,
     RunEvent,
+    RunResumed,
     SiteAnswered,
     SiteFailed,
 )
+from acf_server.run_files import RoundRecord
 from acf_server.run_plan import RunPlan
+from acf_server.strategies import RunStrategy
 from acfnet_core.errors import AcfnetError, ProtocolError
-from acfnet_core.federation.admission import (
-    AdmissionRules,
-    AdmittedUpdate,
-    admit,
-    check_reply,
-    refusal,
+from acfnet_core.federation.admission import AdmittedUpdate, check_reply, refusal
+from acfnet_core.federation.blocks import norm_of_difference
+from acfnet_core.federation.checkpoint import (
+    latest_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
 )
-from acfnet_core.federation.aggregation import weighted_mean
-from acfnet_core.federation.checkpoint import load_checkpoint, save_checkpoint
 from acfnet_core.federation.messages import (
     RoundReply,
     RoundRequest,
@@ -50,11 +52,15 @@ from acfnet_core.federation.parameters import (
     unflatten,
 )
 from acfnet_core.federation.release import RELEASE_FOLDER, save_release
+from acfnet_core.files import describe_os_error, make_folder
 from acfnet_core.identity.envelope import verify_update
 from acfnet_core.identity.keys import load_public_key
 from acfnet_core.model.config import AcfNetConfig
 
 logger = logging.getLogger(__name__)
+
+UPDATES_FOLDER = "updates"
+"""Of a run's folder: the admitted updates of the round that is going on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +86,8 @@ class CheckedAnswer:
 
     reply: RoundReply
     update: AdmittedUpdate | None
+    num_bytes: int = 0
+    """Of the parameters that came with it."""
 
 
 @dataclass
@@ -100,47 +108,75 @@ class RoundLoop:
     book: RoundBook = field(init=False)
 
     def __post_init__(self) -> None:
-        self.book = RoundBook(self.run_folder, [s.name for s in self.plan.sites])
+        self._strategy = RunStrategy(self.plan)
+        self._names = tuple(site.name for site in self.plan.sites)
         self._keys = {
             s.name: load_public_key(s.public_key_pem) for s in self.plan.sites
         }
 
     def run(self) -> None:
-        """Train for all rounds, release the last model and have the sites judge it.
+        """Train from the last complete round on, release the model and have it judged.
+
+        A round depends on the model before it, the strategy's state, the plan and the
+        sites' data alone, so a run that is taken up again ends with the same bits.
 
         Raises:
             ProtocolError: `protocol.too_few_sites`: the last good model is kept.
             DataError: The initial checkpoint is damaged.
         """
-        arrays, _ = load_checkpoint(self.run_folder, 0)
-        layout = layout_of(arrays)
-        base = flatten(arrays)
-        for round_number in range(1, self.plan.rounds + 1):
-            answers = self._round(round_number, base, layout.sha256())
+        plan = self.plan
+        last = latest_checkpoint(self.run_folder)
+        done = last.manifest.round
+        self.book = RoundBook(
+            self.run_folder, self._names, num_rounds=plan.rounds, last_round=done
+        )
+        if done:
+            self.announce(RunResumed(round=done, num_rounds=plan.rounds))
+        layout = layout_of(last.arrays)
+        base, state = flatten(last.arrays), last.state
+        for round_number in range(done + 1, plan.rounds + 1):
+            answers = self._round(round_number, base, state, layout.sha256())
             updates = [a.update for a in answers if a.update is not None]
-            if len(updates) < self.plan.minimum_sites:
-                raise _too_few(round_number, len(updates), self.plan.minimum_sites)
-            merged = weighted_mean(updates, cap=self.plan.strategy.max_share)
+            if len(updates) < plan.minimum_sites:
+                raise _too_few(
+                    self.book.round(round_number), len(updates), plan.minimum_sites
+                )
+            merged, state = self._strategy.aggregate(
+                updates, base=base, state=state, round_number=round_number
+            )
+            self.book.note_update(round_number, norm_of_difference(merged, base))
             save_checkpoint(
                 self.run_folder,
                 unflatten(merged, layout),
-                run=self.plan.run,
+                run=plan.run,
                 round_number=round_number,
                 contributors={u.site: u.num_examples for u in updates},
+                state=state,
             )
-            self.book.note_update(round_number, float(norm(merged - base)))
+            self._drop_updates()
             base = merged
+        select_by = plan.strategy.select_by
+        if self._strategy.makes_a_model and select_by == "last":
+            # Before the sites judge it: a model is there whatever they answer.
+            self._release(plan.rounds)
+        self._judge_last(base, state, layout.sha256())
+        if self._strategy.makes_a_model and select_by != "last":
+            best = best_round(self.book.records(), by=select_by)
+            self._release(plan.rounds if best is None else best)
+
+    def _release(self, number: int) -> None:
+        """Write the model of a round as the trained one, with those before it."""
         save_release(
             self.run_folder / RELEASE_FOLDER,
-            unflatten(base, layout),
+            load_checkpoint(self.run_folder, number)[0],
             run=self.plan.run,
             model=self.plan.model,
             contract_sha256=self.plan.contract_sha256,
             landmark_months=self.plan.landmark_months,
             supported_months=self._supported_months(),
-            members=self._members(),
+            members=self._members(number),
+            round_number=number,
         )
-        self._judge_last(base, layout.sha256())
 
     def _supported_months(self) -> float | None:
         """Return how far the hazards rest on patients who were at risk.
@@ -154,54 +190,60 @@ class RoundLoop:
         config = AcfNetConfig.model_validate(self.plan.model)
         return min(followed, config.bin_edges_months[-1])
 
-    def _members(self) -> dict[int, NamedArrays]:
-        """Return the models of the last rounds before the final one, by round."""
-        final = self.plan.rounds
-        first = max(1, final - self.plan.strategy.release_members)
-        return {r: load_checkpoint(self.run_folder, r)[0] for r in range(first, final)}
+    def _members(self, number: int) -> dict[int, NamedArrays]:
+        """Return the models of the last rounds before a round, by round."""
+        first = max(1, number - self.plan.strategy.release_members)
+        return {r: load_checkpoint(self.run_folder, r)[0] for r in range(first, number)}
 
-    def _judge_last(self, base: FlatParameters, layout_sha256: str) -> None:
+    def _judge_last(
+        self, base: FlatParameters, state: NamedArrays, layout_sha256: str
+    ) -> None:
         """Have the sites judge the trained model; it is trained without that too."""
         try:
-            self._round(self.plan.rounds + 1, base, layout_sha256)
+            self._round(self.plan.rounds + 1, base, state, layout_sha256)
         except ProtocolError as error:
             logger.warning("The last model was not judged: %s", error.message)
             self.book.note_judgement(self.plan.rounds, [])
 
     def _round(
-        self, round_number: int, base: FlatParameters, layout_sha256: str
+        self,
+        round_number: int,
+        base: FlatParameters,
+        state: NamedArrays,
+        layout_sha256: str,
     ) -> list[CheckedAnswer]:
         """Exchange one round and record what the sites say of the model they got."""
-        plan = self.plan
+        plan, trains = self.plan, round_number <= self.plan.rounds
+        sent = self._strategy.vector_to_send(base, state)
         request = RoundRequest(
             run=plan.run,
             round=round_number,
             num_rounds=plan.rounds,
-            trains=round_number <= plan.rounds,
+            trains=trains,
             seed=plan.seed,
             contract_sha256=plan.contract_sha256,
             layout_sha256=layout_sha256,
-            base_sha256=sha256_of(base),
+            base_sha256=sha256_of(sent),
             model=plan.model,
             training=plan.training,
             loss=plan.loss,
             landmark_months=plan.landmark_months,
-        )
-        names = tuple(site.name for site in plan.sites)
+        ).model_copy(update=self._strategy.request_fields(state, trains=trains))
+        names = self._names
         self.announce(
             RoundStarted(round=round_number, num_rounds=plan.rounds, sites=names)
         )
         started = monotonic()
         checked = []
-        for raw in self.exchange(request, base):
-            answer = self._take(raw, request, base)
+        for raw in self.exchange(request, sent):
+            answer = self._take(raw, request, sent)
             if answer is not None:
                 checked.append(answer)
         self.book.note_cost(
             round_number,
             seconds=monotonic() - started,
-            bytes_sent=base.nbytes * len(names),
-            bytes_received=sum(a.update is not None for a in checked) * base.nbytes,
+            bytes_sent=sent.nbytes * len(names),
+            bytes_received=sum(a.num_bytes for a in checked),
         )
         judged = self.book.note_judgement(round_number - 1, [a.reply for a in checked])
         self.announce(
@@ -219,20 +261,20 @@ class RoundLoop:
         return checked
 
     def _take(
-        self, raw: RawAnswer, request: RoundRequest, base: FlatParameters
+        self, raw: RawAnswer, request: RoundRequest, sent: FlatParameters
     ) -> CheckedAnswer | None:
         """Check one answer; a refusal is recorded and the round goes on."""
         try:
-            answer = self._check(raw, request, base)
+            answer = self._check(raw, request, sent)
         except AcfnetError as error:
             logger.warning("Round %d: %s", request.round, error.message)
             self._note(request, raw, code=error.code)
             return None
-        self._note(request, raw, code=None if answer else _failure_code(raw))
+        self._note(request, raw, code=None if answer else failure_code(raw))
         return answer
 
     def _check(
-        self, raw: RawAnswer, request: RoundRequest, base: FlatParameters
+        self, raw: RawAnswer, request: RoundRequest, sent: FlatParameters
     ) -> CheckedAnswer | None:
         """Return the checked answer, or None if the site sent a failure or nothing."""
         if raw.reply is None:
@@ -244,19 +286,33 @@ class RoundLoop:
             site=raw.site,
             parameters_sha256=reply.parameters_sha256,
             num_examples=reply.num_examples,
+            reading_sha256=reply.reading_sha256,
         )
         verify_update(self._keys[raw.site], claim, _decode(reply.signature, raw.site))
         if not request.trains:
             return CheckedAnswer(reply=reply, update=None)
+        update = self._strategy.admit(reply, raw.parameters, sent=sent)
         if raw.parameters is None:
-            raise refusal(raw.site, "the reply came without parameters")
-        rules = AdmissionRules(
-            num_values=base.size,
-            max_examples=self.plan.strategy.max_examples,
-            max_update_norm=self.plan.strategy.max_update_norm,
+            return CheckedAnswer(reply=reply, update=update)
+        return CheckedAnswer(
+            reply=reply,
+            update=self._put_aside(update),
+            num_bytes=raw.parameters.nbytes,
         )
-        update = admit(reply, raw.parameters, base=base, rules=rules)
-        return CheckedAnswer(reply=reply, update=update)
+
+    def _put_aside(self, update: AdmittedUpdate) -> AdmittedUpdate:
+        """Keep an update on the disk: memory does not grow with the number of sites."""
+        folder = make_folder(self.run_folder / UPDATES_FOLDER, private=True)
+        path = folder / f"{update.site}.f32"
+        try:
+            update.parameters.tofile(path)
+        except OSError as error:
+            raise describe_os_error(error, path) from error
+        kept = np.memmap(path, dtype=np.float32, mode="r")
+        return replace(update, parameters=kept)
+
+    def _drop_updates(self) -> None:
+        shutil.rmtree(self.run_folder / UPDATES_FOLDER, ignore_errors=True)
 
     def _note(self, request: RoundRequest, raw: RawAnswer, *, code: str | None) -> None:
         self.book.note_answer(request.round, raw.site, seconds=raw.seconds, code=code)
@@ -267,9 +323,9 @@ class RoundLoop:
             self.announce(SiteFailed.model_validate({**where, "code": code}))
 
 
-def _failure_code(raw: RawAnswer) -> str:
+def failure_code(raw: RawAnswer) -> str | None:
     """Return why there is no reply; what cannot be read has a code as well."""
-    if raw.code is not None:
+    if raw.code is not None or raw.reply is not None:
         return raw.code
     try:
         return parse_failure(raw.failure or "").code
@@ -284,11 +340,12 @@ def _decode(signature: str, site: str) -> bytes:
         raise refusal(site, "its signature is not base64") from error
 
 
-def _too_few(round_number: int, found: int, minimum: int) -> ProtocolError:
+def _too_few(record: RoundRecord, found: int, minimum: int) -> ProtocolError:
+    reasons = [f"{row.name} ({row.code})" for row in record.sites if row.code]
     return ProtocolError(
         "protocol.too_few_sites",
-        f"Round {round_number}: {found} sites gave an update that could be used; "
-        f"the run needs {minimum}.",
-        remedy="See in the Sites table of the run's report which sites failed and why; "
-        "mend that and start a new run, or lower run.minimum_sites.",
+        f"Round {record.round}: {found} sites gave an update that could be used; "
+        f"the run needs {minimum}. Without one: {', '.join(reasons)}.",
+        remedy="Mend what the codes say, then continue after the last complete round: "
+        "acf-server run resume RUN",
     )

@@ -14,7 +14,10 @@ from acfnet_core.federation.messages import LandmarkMonths, RunName
 from acfnet_core.identity.names import Name
 from acfnet_core.model.config import AcfNetConfig
 from acfnet_core.objective.loss import LossConfig
-from acfnet_core.training.settings import LocalTrainingSettings
+from acfnet_core.training.settings import (
+    LocalTrainingSettings,
+    PersonalisationSettings,
+)
 
 
 class RunSection(Section):
@@ -57,6 +60,32 @@ class RunConfig(Section):
     """Fields of `LossConfig`."""
     training: LocalTrainingSettings
     strategy: StrategySettings = StrategySettings()
+    personalise: PersonalisationSettings | None = None
+    """How every site trains the final model further for itself; left out, none does."""
+
+    @model_validator(mode="after")
+    def _check_fit(self) -> Self:
+        """Refuse a strategy that the sites or their local work do not allow."""
+        needed = self.run.minimum_sites or len(self.run.sites)
+        faults = self.strategy.misfits(self.training, minimum_sites=needed)
+        if self.personalise is not None:
+            faults += _misfits_of_personalising(self)
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+
+def _misfits_of_personalising(config: RunConfig) -> list[str]:
+    """Return why the sites cannot have models of their own after the run."""
+    faults = []
+    if config.training.validation_share == 0:
+        faults.append(
+            "personalise needs training.validation_share above 0: both models are "
+            "judged by patients whom no site trained on"
+        )
+    if config.strategy.name == "local_only":
+        faults.append("personalise needs a global model; local_only makes none")
+    return faults
 
 
 def read_run_config(path: Path) -> RunConfig:
@@ -121,6 +150,8 @@ def resolve_plan(
         training=config.training.model_dump(mode="json"),
         strategy=config.strategy,
         landmark_months=run.landmark_months,
+        minimum_cell=contract.minimum_cell,
+        personalise=config.personalise,
     )
 
 

@@ -4,14 +4,16 @@ The ServerApp runs in a process of Flower's. It appends to `events.jsonl`; the c
 that started the run, and any other that watches it, reads along.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import sleep
-from typing import Annotated, Literal
+from typing import Annotated, BinaryIO, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
 
 from acfnet_core.config import Section
+from acfnet_core.files import describe_os_error
 
 EVENTS_FILE = "events.jsonl"
 _POLL_S = 0.2
@@ -22,6 +24,24 @@ class WaitingForSites(Section):
 
     kind: Literal["waiting_for_sites"] = "waiting_for_sites"
     missing: tuple[str, ...]
+
+
+class SiteReadiness(Section):
+    """What a site said of being ready; it is when there are no codes."""
+
+    site: str
+    codes: tuple[str, ...] = ()
+    version: str | None = None
+    device: str | None = None
+    free_disk_gib: float | None = None
+    free_memory_gib: float | None = None
+
+
+class ReadinessChecked(Section):
+    """Every site was asked before the first round whether it is ready."""
+
+    kind: Literal["readiness_checked"] = "readiness_checked"
+    sites: tuple[SiteReadiness, ...]
 
 
 class RoundStarted(Section):
@@ -50,6 +70,38 @@ class SiteFailed(Section):
     site: str
     code: str
     seconds: float
+
+
+class SiteAskedAgain(Section):
+    """A site failed in a way that may pass; it is asked again in the same round."""
+
+    kind: Literal["site_asked_again"] = "site_asked_again"
+    round: int
+    site: str
+    code: str
+    pause_s: float
+
+
+class RunResumed(Section):
+    """The run goes on after `round`, the last one that is complete."""
+
+    kind: Literal["run_resumed"] = "run_resumed"
+    round: int
+    num_rounds: int
+
+
+class RunInterrupted(Section):
+    """The run broke off; the server takes it up again from its last round."""
+
+    kind: Literal["run_interrupted"] = "run_interrupted"
+    code: str
+    message: str
+
+
+class RunStopped(Section):
+    """A person stopped the run."""
+
+    kind: Literal["run_stopped"] = "run_stopped"
 
 
 class ModelJudged(Section):
@@ -85,10 +137,15 @@ class RunFailed(Section):
 
 RunEvent = Annotated[
     WaitingForSites
+    | ReadinessChecked
     | RoundStarted
     | SiteAnswered
     | SiteFailed
+    | SiteAskedAgain
     | ModelJudged
+    | RunResumed
+    | RunInterrupted
+    | RunStopped
     | RunFinished
     | RunFailed,
     Field(discriminator="kind"),
@@ -96,33 +153,80 @@ RunEvent = Annotated[
 _READER: TypeAdapter[RunEvent] = TypeAdapter(RunEvent)
 
 
+LastEvent = RunStopped | RunFinished | RunFailed
+"""Events after which there is none, unless the run is resumed."""
+
+
 def append_event(run_folder: Path, event: RunEvent) -> None:
-    """Append one event to the run's file."""
-    with (run_folder / EVENTS_FILE).open("a", encoding="utf-8") as file:
-        file.write(event.model_dump_json() + "\n")
+    """Append one event to the run's file; a torn line before it is closed first.
+
+    Raises:
+        MachineError: The file cannot be written or the disk is full.
+    """
+    path = run_folder / EVENTS_FILE
+    line = event.model_dump_json() + "\n"
+    try:
+        with path.open("a+b") as file:
+            if file.tell() and not _ends_with_line(file):
+                line = "\n" + line
+            file.write(line.encode())
+    except OSError as error:
+        raise describe_os_error(error, path) from error
+
+
+def read_events(run_folder: Path) -> list[RunEvent]:
+    """Return what has happened so far; a torn line is passed over."""
+    path = run_folder / EVENTS_FILE
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [event for line in lines if (event := _read_line(line)) is not None]
 
 
 def follow_events(
-    run_folder: Path, *, check_alive: Callable[[], None]
+    run_folder: Path, *, check_alive: Callable[[], None], start_at: int = 0
 ) -> Iterator[RunEvent]:
-    """Yield a run's events as they are written, until it has finished or failed.
+    """Yield a run's events as they are written, until it has ended.
 
     Args:
         run_folder: The run's folder.
-        check_alive: Called while nothing happens; raises when the run cannot go on.
+        check_alive: Called while nothing happens; raises when there is no use waiting.
+        start_at: Byte of the file to begin at: a run that is resumed has ended before.
     """
     path = run_folder / EVENTS_FILE
     path.touch()
-    with path.open(encoding="utf-8") as file:
-        pending = ""
+    with path.open("rb") as file:
+        file.seek(start_at)
+        pending = b""
         while True:
             pending += file.readline()
-            if not pending.endswith("\n"):
+            if not pending.endswith(b"\n"):
                 check_alive()
                 sleep(_POLL_S)
                 continue
-            event = _READER.validate_json(pending)
-            pending = ""
+            event = _read_line(pending.decode("utf-8", "replace"))
+            pending = b""
+            if event is None:
+                continue
             yield event
-            if isinstance(event, RunFinished | RunFailed):
+            if isinstance(event, LastEvent):
                 return
+
+
+def end_of_events(run_folder: Path) -> int:
+    """Return where the next event will be written."""
+    path = run_folder / EVENTS_FILE
+    return path.stat().st_size if path.exists() else 0
+
+
+def _ends_with_line(file: BinaryIO) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
+
+
+def _read_line(line: str) -> RunEvent | None:
+    """Return a line's event; None for one that a crash has torn."""
+    try:
+        return _READER.validate_json(line)
+    except ValidationError:
+        return None

@@ -31,6 +31,7 @@ from pydantic import (
 from acf_server.run_plan import StrategySettings
 from acfnet_core.errors import ConfigError, MachineError
 from acfnet_core.evaluation.verdict import Verdict
+from acfnet_core.federation.messages import PersonalComparison
 from acfnet_core.files import write_atomically
 
 RUN_FILE = "run.json"
@@ -40,6 +41,10 @@ CONTRACT_FILE = "contract.toml"
 EVALUATION_FILE = "evaluation.json"
 RISK_MAPS_FOLDER = "risk_maps"
 REPORT_FILE = "report.html"
+RUN_LOCK = "running.lock"
+"""Held by the ServerApp that works on the run."""
+FLOWER_RUN_FILE = "flower-run"
+"""Flower's number of the run, as it was last given to it."""
 
 DataOrigin = Literal["synthetic", "public", "consortium"]
 RunStatus = Literal["running", "finished", "stopped", "failed"]
@@ -96,10 +101,12 @@ class SiteRecord(_Record):
     followed_months: PositiveFloat | None = None
     """How long at least the minimum cell of its patients were at risk; null in files
     from before sites told it."""
-    mapping_sha256: str | None = None
-    """Of how the site reads its table, as it last told."""
+    reading_sha256: str | None = None
+    """Of how the site reads its table and images, as it last told."""
     rounds_answered: NonNegativeInt
     rounds_failed: dict[str, NonNegativeInt]
+    personal: PersonalComparison | None = None
+    """Its own model beside the global one, where the run asked for one."""
 
 
 class SiteRound(_Record):
@@ -110,11 +117,13 @@ class SiteRound(_Record):
     """
 
     name: str
-    loss: float | None
-    harrell_c: float | None
-    num_patients: NonNegativeInt | None
-    seconds: NonNegativeFloat
-    code: str | None
+    loss: float | None = None
+    harrell_c: float | None = None
+    num_patients: NonNegativeInt | None = None
+    seconds: NonNegativeFloat = 0.0
+    code: str | None = None
+    asked: bool = False
+    """Whether this round's exchange has come to an end for the site."""
 
 
 class RoundRecord(_Record):
@@ -127,19 +136,19 @@ class RoundRecord(_Record):
     """
 
     round: NonNegativeInt
-    mean_loss: float | None
-    worst_loss: float | None
-    worst_loss_site: str | None
-    mean_c: float | None
-    worst_c: float | None
-    worst_c_site: str | None
-    num_patients: NonNegativeInt | None
-    num_patients_c: NonNegativeInt | None
-    seconds: NonNegativeFloat
-    bytes_sent: NonNegativeInt
-    bytes_received: NonNegativeInt
+    mean_loss: float | None = None
+    worst_loss: float | None = None
+    worst_loss_site: str | None = None
+    mean_c: float | None = None
+    worst_c: float | None = None
+    worst_c_site: str | None = None
+    num_patients: NonNegativeInt | None = None
+    num_patients_c: NonNegativeInt | None = None
+    seconds: NonNegativeFloat = 0.0
+    bytes_sent: NonNegativeInt = 0
+    bytes_received: NonNegativeInt = 0
     sites: list[SiteRound]
-    update_norm: NonNegativeFloat | None
+    update_norm: NonNegativeFloat | None = None
 
 
 class SiteRecords(RootModel[list[SiteRecord]]):
@@ -181,6 +190,13 @@ def end_run(run_folder: Path, status: RunStatus) -> None:
     """Write into a run's record how and when it ended."""
     ended = {"status": status, "finished_utc": datetime.now(UTC)}
     record = read_run(run_folder).model_copy(update=ended)
+    write_record(run_folder / RUN_FILE, record)
+
+
+def reopen_run(run_folder: Path) -> None:
+    """Write into a run's record that it goes on."""
+    reopened = {"status": "running", "finished_utc": None}
+    record = read_run(run_folder).model_copy(update=reopened)
     write_record(run_folder / RUN_FILE, record)
 
 

@@ -1,31 +1,43 @@
-"""Starting a run and following it to its end."""
+"""Making a run, following it, stopping it and letting it go on.
 
-import contextlib
+The rounds are done by the server (run_keeper.py); nothing here has to stay.
+"""
+
 import platform
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from time import monotonic
 
-from acf_server.control import Control
+from acf_server.control import Control, is_healthy
 from acf_server.coordinator import Coordinator
 from acf_server.run_config import RunConfig, resolve_plan
-from acf_server.run_events import RunEvent, RunFailed, RunFinished, follow_events
+from acf_server.run_events import (
+    RunEvent,
+    RunFailed,
+    RunStopped,
+    append_event,
+    end_of_events,
+    follow_events,
+)
 from acf_server.run_files import (
     CONTRACT_FILE,
     RUN_FILE,
     RunRecord,
+    RunStatus,
     end_run,
     read_run,
+    reopen_run,
     write_record,
 )
+from acf_server.run_keeper import stop_flower_run
 from acf_server.run_plan import RunPlan, write_plan
 from acf_server.superlink import flower_server, require_running
 from acfnet_core import __version__
 from acfnet_core.cohort.contract import DataContract, load_contract
 from acfnet_core.cohort.contract_toml import contract_to_toml
-from acfnet_core.errors import ConfigError, ProtocolError, restore_error
-from acfnet_core.federation.bundle import bundle_folder
+from acfnet_core.errors import ConfigError, MachineError, restore_error
 from acfnet_core.federation.checkpoint import save_checkpoint
 from acfnet_core.files import make_folder, write_atomically
 from acfnet_core.model.config import AcfNetConfig
@@ -33,6 +45,9 @@ from acfnet_core.model.network import build_model
 from acfnet_core.model.parameter_counts import num_parameters
 from acfnet_core.training.model_arrays import model_arrays
 
+ASK_SERVER_S = 5.0
+SERVER_AWAY_S = 60.0
+"""How long a follower waits for a server that may be starting again."""
 PACKAGES = ("flwr", "torch", "numpy", "pydicom", "highdicom", "SimpleITK")
 """Whose versions a report states, beside our own and Python's."""
 
@@ -75,46 +90,80 @@ def create_run(coordinator: Coordinator, config: RunConfig) -> Path:
     return run_folder
 
 
-def start_run(
+def follow_run(
     coordinator: Coordinator,
     run_folder: Path,
     *,
     check_alive: Callable[[], None] = lambda: None,
+    start_at: int = 0,
 ) -> Iterator[RunEvent]:
-    """Have Flower run the rounds of a run's folder; yield events until the end.
+    """Yield a run's events until it has ended; the server does the work.
+
+    Who stops following stops nothing.
 
     Args:
-        coordinator: The coordinator's folder; its server must be running.
+        coordinator: The coordinator's folder.
         run_folder: From `create_run`.
-        check_alive: Called while nothing happens; raises when the run cannot go on.
+        check_alive: Called while nothing happens; raises when there is no use waiting.
+        start_at: From `end_of_events`, to leave out what was before.
 
     Raises:
-        MachineError: The server is not running.
-        ProtocolError: Flower refused the run, or ended it.
+        MachineError: The server has not answered for `SERVER_AWAY_S`.
     """
-    name = run_folder.name
+    server = flower_server(coordinator)
+    last_answer = last_asked = monotonic()
+
+    def check() -> None:
+        nonlocal last_answer, last_asked
+        check_alive()
+        now = monotonic()
+        if now - last_asked < ASK_SERVER_S:
+            return
+        last_asked = now
+        if is_healthy(server):
+            last_answer = now
+        elif now - last_answer > SERVER_AWAY_S:
+            raise MachineError(
+                "machine.server_not_running",
+                "The server does not answer; the run stands still, nothing is lost.",
+                remedy="Start it: acf-server start. The run then goes on by itself; "
+                f"see it with: acf-server run watch {run_folder.name}",
+            )
+
+    yield from follow_events(run_folder, check_alive=check, start_at=start_at)
+
+
+def stop_run(coordinator: Coordinator, run_folder: Path) -> None:
+    """Stop a run; what a site computes at this moment is not interrupted.
+
+    Raises:
+        ConfigError: `config.run_state`: it is not running.
+        MachineError: The server is not running.
+    """
+    _require_status(run_folder, "running")
     with Control(flower_server(coordinator)) as control:
-        try:
-            flower_run = control.start_run(bundle_folder(), run_folder.resolve())
-        except ProtocolError:
-            end_run(run_folder, "failed")
-            raise
-        coordinator.audit.append("run_started", run=name)
-        last: RunEvent | None = None
+        end_run(run_folder, "stopped")
+        stop_flower_run(control, run_folder)
+    append_event(run_folder, RunStopped())
+    coordinator.audit.append("run_stopped", run=run_folder.name)
 
-        def check() -> None:
-            check_alive()
-            control.check_run(flower_run)
 
-        try:
-            for event in follow_events(run_folder, check_alive=check):
-                last = event
-                yield event
-        finally:
-            if not isinstance(last, RunFinished | RunFailed):
-                _abandon(control, flower_run, run_folder)
-            completed = isinstance(last, RunFinished)
-            coordinator.audit.append("run_ended", run=name, completed=completed)
+def resume_run(coordinator: Coordinator, run_folder: Path) -> int:
+    """Let a run that was stopped or failed go on after its last complete round.
+
+    Returns:
+        Where its further events begin.
+
+    Raises:
+        ConfigError: `config.run_state`: it is running, or has finished.
+        MachineError: The server is not running.
+    """
+    _require_status(run_folder, "stopped", "failed")
+    require_running(coordinator)
+    start_at = end_of_events(run_folder)
+    reopen_run(run_folder)
+    coordinator.audit.append("run_resumed", run=run_folder.name)
+    return start_at
 
 
 def require_finished(last: RunEvent | None) -> None:
@@ -150,13 +199,16 @@ def list_runs(coordinator: Coordinator) -> list[RunRecord]:
     return sorted(records, key=lambda record: record.started_utc)
 
 
-def _abandon(control: Control, flower_run: int, run_folder: Path) -> None:
-    """Stop a run whose follower goes away, and write that into its record."""
-    # Flower refuses to stop what has ended; the reason that brought us here counts.
-    with contextlib.suppress(ProtocolError):
-        control.stop_run(flower_run)
-    if read_run(run_folder).status == "running":
-        end_run(run_folder, "stopped")
+def _require_status(run_folder: Path, *allowed: RunStatus) -> None:
+    status = read_run(run_folder).status
+    if status in allowed:
+        return
+    raise ConfigError(
+        "config.run_state",
+        f"The run {run_folder.name!r} is {status}; this needs one that is "
+        f"{' or '.join(allowed)}.",
+        remedy=f"See its state with: acf-server run show {run_folder.name}",
+    )
 
 
 def _run_files(coordinator: Coordinator) -> Iterator[Path]:

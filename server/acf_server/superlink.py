@@ -7,6 +7,7 @@ secret for it. Telemetry, update checks and installing dependencies at run time 
 
 import secrets
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -24,7 +25,8 @@ from acfnet_core.files import (
 )
 from acfnet_core.flower_environment import flower_environment, flower_program
 from acfnet_core.identity.names import split_address
-from acfnet_core.processes import Child, start_child, stop_children, wait_until
+from acfnet_core.processes import Child, start_child, wait_until
+from acfnet_core.supervision import Supervisor, Tell
 
 START_TIMEOUT_S = 120.0
 LOCK_NAME = "running.lock"
@@ -39,31 +41,38 @@ def flower_server(coordinator: Coordinator) -> FlowerServer:
 
 
 @contextmanager
-def running_server(coordinator: Coordinator) -> Iterator[list[Child]]:
+def running_server(coordinator: Coordinator, *, tell: Tell) -> Iterator[Supervisor]:
     """Run the server; ends both processes when the block is left.
 
     Sites that were approved are registered with Flower before the block is entered.
+    Within it `Supervisor.watch` keeps both running.
+
+    Args:
+        coordinator: The coordinator's folder.
+        tell: Takes a line for the coordinator.
 
     Raises:
         MachineError: The server runs already, the port is taken
             (`machine.port_in_use`), or a process died or did not become ready.
     """
     server = flower_server(coordinator)
-    children: list[Child] = []
+    supervisor = Supervisor(tell=tell)
     with held_lock(coordinator.folder / LOCK_NAME, what="this server"):
         check_port_is_free(coordinator.config.listen_host, server.port)
         if renew_server_certificate_if_due(coordinator):
             coordinator.audit.append("server_certificate_renewed")
         try:
-            children.append(_start_superlink(coordinator))
+            supervisor.add(lambda: _start_superlink(coordinator))
             wait_until(
-                lambda: is_healthy(server), children=children, timeout_s=START_TIMEOUT_S
+                lambda: is_healthy(server),
+                children=supervisor.children,
+                timeout_s=START_TIMEOUT_S,
             )
-            children.append(_start_superexec(coordinator, server))
+            supervisor.add(lambda: _start_superexec(coordinator, server))
             register_approved_sites(coordinator)
-            yield children
+            yield supervisor
         finally:
-            stop_children(children)
+            supervisor.stop()
 
 
 def renew_server_certificate_if_due(coordinator: Coordinator) -> bool:
@@ -155,7 +164,7 @@ def _start_superlink(coordinator: Coordinator) -> Child:
     return start_child(
         "SuperLink",
         [
-            flower_program("flower-superlink"),
+            *(sys.executable, "-m", "acf_server.superlink_process"),
             *("--host", config.listen_host, "--port", str(config.listen_port)),
             *("--ssl-ca-certfile", str(pki.root_certificate)),
             *("--ssl-certfile", str(pki.server_chain)),

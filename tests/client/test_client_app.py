@@ -12,6 +12,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from references.flower_task import be_a_flower_task
 
 import acf_client.app as app_module
+from acf_client import trainer_link
 from acf_client.app import take_part
 from acf_client.trainer_link import (
     SOCKET_VARIABLE,
@@ -130,14 +131,24 @@ def test_an_unreachable_trainer_leaves_as_its_code(
     socket_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(SOCKET_VARIABLE, str(socket_path))
+    monkeypatch.setattr(trainer_link, "TRAINER_RETURN_S", 0.0)
     reply = take_part(make_message(), CONTEXT)
     assert failure_code(reply) == "protocol.trainer_unreachable"
 
 
-@pytest.mark.parametrize("missing", [REQUEST, PARAMETERS])
-def test_a_message_without_a_part_is_malformed(missing: str) -> None:
+def test_a_question_without_parameters_reaches_the_trainer(
+    listener: socket.socket,
+) -> None:
+    trainer = FakeTrainer(listener, Frame(REPLY, "an answer"))
     content = make_message().content
-    del content[missing]
+    del content[PARAMETERS]
+    take_part(make_message(content), CONTEXT)
+    assert trainer.asked == [Frame(REQUEST, "a request")]
+
+
+def test_a_message_without_a_request_is_malformed() -> None:
+    content = make_message().content
+    del content[REQUEST]
     reply = take_part(make_message(content), CONTEXT)
     assert failure_code(reply) == "protocol.malformed"
 

@@ -23,6 +23,7 @@ from acf_client.data_report_sections import (
 )
 from acf_client.site import Site
 from acfnet_core.cohort.contract import ClinicalColumn, shipped_contract
+from acfnet_core.cohort.images.dicom_index import DicomIndex, index_folder
 from acfnet_core.cohort.images.refusal_remedies import WHAT_TO_DO
 from acfnet_core.cohort.prepared.preparation import make_pseudonym
 from acfnet_core.report_page import script_source
@@ -130,6 +131,22 @@ def test_json_has_the_counts_and_the_path(
     assert (said["num_rows"], said["num_patients"]) == (3, 3)
     assert sum(said["num_patients_by_scans"].values()) == 3
     assert said["refused_rows"] == {"MISSING_SLICES": [row]}
+
+
+def test_the_headers_of_the_images_are_read_once(
+    monkeypatch: pytest.MonkeyPatch, site: Site
+) -> None:
+    asked = []
+
+    def index_and_note(root: Path) -> DicomIndex:
+        asked.append(root)
+        return index_folder(root)
+
+    monkeypatch.setattr(
+        "acfnet_core.cohort.prepared.source_plan.index_folder", index_and_note
+    )
+    gather_report(site)
+    assert asked == [site.images]
 
 
 def test_the_page_says_on_top_that_it_must_not_be_sent(page: str) -> None:

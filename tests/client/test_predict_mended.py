@@ -85,7 +85,7 @@ def test_the_reason_is_told(
     assert "No maps as DICOM: the scan was mended (NO_PATIENT_ID)" in ended.stderr
 
 
-def test_with_the_repair_switched_off_the_files_are_not_those(
+def test_with_the_repair_switched_off_the_data_is_to_be_prepared_again(
     site: Site, model: Path
 ) -> None:
     on, off = (f"patient_from_folder = {value}" for value in ("true", "false"))
@@ -95,4 +95,4 @@ def test_with_the_repair_switched_off_the_files_are_not_those(
             predict_at_site(without, PATIENT, model_folders=[model])
     finally:
         _set(site, off, on)
-    assert caught.value.code == "data.source_changed"
+    assert caught.value.code == "data.reading_changed"

@@ -137,6 +137,6 @@ def test_data_prepared_under_another_mapping_starts_nothing(
     changed = _open_with(site, 'missing_codes = ["k.A."]')
     with pytest.raises(DataError) as caught:
         load_trainer(changed)
-    assert caught.value.code == "data.mapping_changed"
+    assert caught.value.code == "data.reading_changed"
     ended = client.run("start", "--folder", site.folder)
-    refused(ended, "data.mapping_changed", "prepared")
+    refused(ended, "data.reading_changed", "prepared")

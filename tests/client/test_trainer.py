@@ -14,6 +14,7 @@ import acf_client.trainer as trainer_module
 from acf_client.site import initialise
 from acf_client.trainer import Trainer, serve
 from acf_client.trainer_link import SOCKET_VARIABLE, Frame, ask_trainer, listen
+from acfnet_core import __version__
 from acfnet_core.audit import verify
 from acfnet_core.errors import DataError
 from acfnet_core.federation.messages import (
@@ -25,6 +26,7 @@ from acfnet_core.federation.messages import (
     parse_reply,
 )
 from acfnet_core.federation.parameters import sha256_of
+from acfnet_core.federation.readiness import ReadinessRequest, parse_readiness
 from acfnet_core.identity.keys import generate_key
 
 CANARY = "PATIENT-4711"
@@ -95,7 +97,9 @@ def test_a_request_over_the_socket_is_answered(trainer: Trainer) -> None:
 
 @pytest.mark.usefixtures("listening")
 def test_the_same_request_is_answered_with_the_same_bits(trainer: Trainer) -> None:
-    first, second = (ask_trainer(make_request(trainer)).parameters for _ in range(2))
+    first = ask_trainer(make_request(trainer)).parameters
+    trainer.last.frame = None
+    second = ask_trainer(make_request(trainer)).parameters
     assert first is not None
     assert second is not None
     assert np.array_equal(first, second)
@@ -124,6 +128,29 @@ def test_what_leaves_is_in_the_audit_log(trainer: Trainer) -> None:
     path = trainer.site.folder / "audit.jsonl"
     assert "update_sent" in path.read_text().splitlines()[-1]
     assert verify(path).num_records == 2
+
+
+def test_a_request_that_comes_again_gets_the_same_signed_answer(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = trainer.answer(make_request(trainer))
+    monkeypatch.setattr(trainer_module, "answer_round", None)
+    assert trainer.answer(make_request(trainer)) is first
+    last = (trainer.site.folder / "audit.jsonl").read_text().splitlines()[-1]
+    assert "answer_sent_again" in last
+
+
+def test_another_request_is_worked_out_anew(trainer: Trainer) -> None:
+    first = trainer.answer(make_request(trainer))
+    second = trainer.answer(make_request(trainer, trains=False))
+    assert second.document != first.document
+
+
+@pytest.mark.usefixtures("failing")
+def test_a_failure_is_not_kept(trainer: Trainer) -> None:
+    request = make_request(trainer)
+    assert trainer.answer(request).kind == FAILURE
+    assert trainer.last.frame is None
 
 
 @pytest.mark.usefixtures("failing")
@@ -173,3 +200,43 @@ def test_parameters_other_than_announced_are_refused(trainer: Trainer) -> None:
     assert request.parameters is not None
     answer = trainer.answer(Frame(REQUEST, request.document, request.parameters + 1))
     assert parse_failure(answer.document).code == "protocol.malformed"
+
+
+def ask_readiness(trainer: Trainer, **changes: object) -> Frame:
+    request = ReadinessRequest(
+        run="trial",
+        contract_sha256=trainer.cohort.contract.sha256(),
+        version=__version__,
+        num_values=1000,
+    )
+    document = request.model_copy(update=changes).model_dump_json()
+    return trainer.answer(Frame(REQUEST, document))
+
+
+def test_a_site_that_is_ready_says_so_and_what_its_machine_has(
+    trainer: Trainer,
+) -> None:
+    told = parse_readiness(ask_readiness(trainer).document)
+    assert (told.site, told.run, told.codes) == ("hospital-a", "trial", ())
+    assert (told.version, told.device) == (__version__, "cpu")
+    assert told.free_disk_gib > 0
+    assert told.free_memory_gib > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "codes"),
+    [
+        ({"contract_sha256": "0" * 64}, ("data.contract_mismatch",)),
+        ({"num_values": 1 << 50}, ("machine.disk_low", "machine.memory_low")),
+    ],
+)
+def test_a_site_says_what_stands_against_a_run(
+    trainer: Trainer, changes: dict[str, object], codes: tuple[str, ...]
+) -> None:
+    assert parse_readiness(ask_readiness(trainer, **changes).document).codes == codes
+
+
+def test_what_a_site_says_of_being_ready_is_in_the_audit_log(trainer: Trainer) -> None:
+    ask_readiness(trainer)
+    last = (trainer.site.folder / "audit.jsonl").read_text().splitlines()[-1]
+    assert "readiness_sent" in last

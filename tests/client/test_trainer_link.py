@@ -2,6 +2,7 @@ import os
 import socket
 import stat
 import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from acf_client import trainer_link
 from acf_client.trainer_link import (
+    MAX_BREAKS,
     SOCKET_VARIABLE,
     Frame,
     ask_trainer,
@@ -141,7 +144,51 @@ def test_asking_where_nobody_listens_is_an_unreachable_trainer(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(SOCKET_VARIABLE, path)
+    monkeypatch.setattr(trainer_link, "TRAINER_RETURN_S", 0.0)
+    monkeypatch.setattr(trainer_link, "_RETRY_S", 0.01)
     with pytest.raises(ProtocolError) as caught:
         ask_trainer(Frame(REQUEST, "{}"))
     assert caught.value.code == "protocol.trainer_unreachable"
     assert "trainer.log" in caught.value.remedy
+
+
+def serve(socket_path: Path, breaks: int, answer: Frame) -> threading.Thread:
+    """Break off some requests, as a killed trainer does, then answer one."""
+
+    def work() -> None:
+        with listen(socket_path) as listener:
+            for number in range(breaks + 1):
+                link, _ = listener.accept()
+                with link:
+                    receive_frame(link)
+                    if number == breaks:
+                        send_frame(link, answer)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.fixture
+def quick(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(SOCKET_VARIABLE, str(socket_path))
+    monkeypatch.setattr(trainer_link, "_RETRY_S", 0.01)
+    return socket_path
+
+
+def test_a_trainer_that_is_killed_over_a_request_is_asked_again(quick: Path) -> None:
+    thread = serve(quick, MAX_BREAKS - 1, Frame(REPLY, "at last"))
+    assert ask_trainer(Frame(REQUEST, "{}")).document == "at last"
+    thread.join()
+
+
+def test_a_trainer_that_always_breaks_off_is_given_up(quick: Path) -> None:
+    serve(quick, MAX_BREAKS, Frame(REPLY, "too late"))
+    with pytest.raises(ProtocolError, match="closed early"):
+        ask_trainer(Frame(REQUEST, "{}"))
+
+
+def test_a_trainer_that_comes_up_late_is_waited_for(quick: Path) -> None:
+    timer = threading.Timer(0.2, serve, (quick, 0, Frame(REPLY, "at last")))
+    timer.start()
+    assert ask_trainer(Frame(REQUEST, "{}")).document == "at last"

@@ -121,6 +121,7 @@ def test_an_enrolled_sites_signature_verifies_at_the_coordinator(
         base_sha256="a" * 64,
         parameters_sha256="b" * 64,
         num_examples=40,
+        reading_sha256=None,
     )
     signature = sign_update(load_key(enrolled.site.key_path), claim)
     key = enrolled.coordinator.registry.find("hospital-a").load_key()

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -201,6 +202,21 @@ def test_three_sites_with_missing_scans_train_one_model(consortium: DemoRun) -> 
     assert {1, 2, 3} <= numbers
     report = Path(consortium.answer["report"]).read_text(encoding="utf-8")
     assert all(site in report for site in sites)
+
+
+def test_three_sites_read_three_ways_of_writing(consortium: DemoRun) -> None:
+    data = {
+        path.parent.name: tomllib.loads(path.read_text(encoding="utf-8"))["data"]
+        for path in (consortium.folder / "sites").glob("*/site.toml")
+    }
+    names = {site: Path(one["clinical_table"]).name for site, one in data.items()}
+    assert names == {
+        "hospital-a": "clinical.xlsx",
+        "hospital-b": "patienten.csv",
+        "hospital-c": "registry.xlsx",
+    }
+    assert data["hospital-b"]["table"]["decimal_mark"] == ","
+    assert "hospital-b: table patienten.csv" in consortium.stderr
 
 
 def test_everything_that_the_demo_started_has_ended(

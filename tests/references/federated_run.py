@@ -1,6 +1,5 @@
 """A whole run in one process: made-up sites, real training, real signatures."""
 
-import base64
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from references.cohorts import make_cohort
 from references.site_rounds import small_config
 
+from acf_server.in_process import LocalSite
 from acf_server.round_loop import RawAnswer, RoundLoop
 from acf_server.run_events import RunEvent
 from acf_server.run_plan import RosterSite, RunPlan, StrategySettings
@@ -18,24 +18,17 @@ from acfnet_core.cohort.prepared.store import PreparedCohort
 from acfnet_core.federation.checkpoint import save_checkpoint
 from acfnet_core.federation.messages import RoundRequest
 from acfnet_core.federation.parameters import FlatParameters
-from acfnet_core.identity.envelope import UpdateClaim, sign_update
 from acfnet_core.identity.keys import generate_key, public_key_pem
 from acfnet_core.model.network import build_model
 from acfnet_core.objective.loss import LossConfig
 from acfnet_core.training.model_arrays import model_arrays
 from acfnet_core.training.settings import LocalTrainingSettings
-from acfnet_core.training.site_round import answer_round
 
 SITES = ("hospital-a", "hospital-b", "hospital-c")
 NUM_PATIENTS = 12
 CPU = torch.device("cpu")
 TRAINING = LocalTrainingSettings(local_steps=1, batch_size=6)
 Tamper = Callable[[RawAnswer], RawAnswer]
-
-
-def sign_with(key: ec.EllipticCurvePrivateKey) -> Callable[[UpdateClaim], str]:
-    """Return what signs a claim for a site."""
-    return lambda claim: base64.b64encode(sign_update(key, claim)).decode()
 
 
 @dataclass
@@ -57,20 +50,10 @@ class InProcessSites:
     ) -> Iterator[RawAnswer]:
         """Exchange one round."""
         for site in self.order:
-            answer = answer_round(
-                request,
-                base,
-                self.cohorts[site],
-                site=site,
-                device=CPU,
-                sign=sign_with(self.keys[site]),
+            local = LocalSite(
+                name=site, cohort=self.cohorts[site], key=self.keys[site], device=CPU
             )
-            raw = RawAnswer(
-                site=site,
-                seconds=0.0,
-                reply=answer.reply.model_dump_json(),
-                parameters=answer.parameters,
-            )
+            raw = replace(local.answer(request, base), seconds=0.0)
             yield self.tamper.get(site, _untouched)(raw)
 
 

@@ -10,6 +10,8 @@ from acf_server.demo_data import (
     split_public_table,
 )
 from acfnet_core.cohort.contract import shipped_contract
+from acfnet_core.cohort.sources import read_cohort_file
+from acfnet_core.cohort.synthetic.hospital import HospitalPlan
 from acfnet_core.cohort.synthetic.sites import SyntheticSite
 from acfnet_core.errors import AcfnetError, ConfigError, DataError
 
@@ -82,11 +84,11 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[SyntheticSite]:
     """The sites that would be made up, without their images."""
     sites: list[SyntheticSite] = []
 
-    def write(site: SyntheticSite, folder: Path, *, seed: int) -> list[object]:
-        sites.append(site)
+    def write(plan: HospitalPlan, folder: Path) -> list[object]:
+        sites.append(plan.site)
         return []
 
-    monkeypatch.setattr(demo_data_module, "synthesize_site", write)
+    monkeypatch.setattr(demo_data_module, "synthesize_hospital", write)
     return sites
 
 
@@ -176,6 +178,31 @@ def test_made_up_hospitals_have_images_and_are_called_synthetic(tmp_path: Path) 
     assert all(h.images is not None for h in (*cohort.hospitals, cohort.held_out))
     assert cohort.contract.imaging is not None
     assert cohort.origin == "synthetic"
+
+
+@pytest.mark.usefixtures("written")
+def test_made_up_hospitals_write_in_their_own_ways(tmp_path: Path) -> None:
+    cohort = synthesise(tmp_path)
+    names = [hospital.clinical_table.name for hospital in cohort.hospitals]
+    assert names == ["clinical.xlsx", "patienten.csv", "registry.xlsx"]
+    assert "decimal commas, masks RTSTRUCT" in cohort.hospital("hospital-b").habits
+    assert "pixels JPEG 2000" in cohort.hospital("hospital-c").habits
+    assert cohort.held_out.clinical_table.name == "clinical.xlsx"
+
+
+@pytest.mark.usefixtures("written")
+def test_settings_of_made_up_hospitals_say_how_their_files_are_read(
+    tmp_path: Path,
+) -> None:
+    cohort = synthesise(tmp_path, num_sites=4)
+    for hospital in cohort.hospitals:
+        path = tmp_path / f"{hospital.name}.toml"
+        path.write_text(str(hospital.settings))
+        assert read_cohort_file(path) == hospital.sources
+
+
+def test_pseudo_sites_need_no_settings_of_their_own(table: Path) -> None:
+    assert {h.settings for h in split(table).hospitals} == {None}
 
 
 def test_at_least_twenty_patients_are_held_out(

@@ -23,12 +23,14 @@ from acf_server.run_files import (
 )
 from acfnet_core.cohort.contract import DataContract, shipped_contract
 from acfnet_core.cohort.contract_toml import contract_to_toml
+from acfnet_core.cohort.images.repairs import Repairs
 from acfnet_core.cohort.landmark import view_at_landmark
 from acfnet_core.cohort.prepared.preparation_events import (
     CohortFinished,
     PreparationEvent,
 )
 from acfnet_core.cohort.prepared.store import PreparedCohort
+from acfnet_core.cohort.sources import CohortSources
 from acfnet_core.cohort.synthetic.sites import held_out_site, synthesize_site
 from acfnet_core.errors import DataError
 from acfnet_core.evaluation.baselines import FONG_SCORE, KAPLAN_MEIER, RIDGE_COX
@@ -114,9 +116,10 @@ def evaluate(
     evaluate_tables(
         coordinator,
         run_folder,
-        clinical=hospital / "clinical.xlsx",
-        images=images,
-        references=references,
+        held_out=CohortSources(
+            clinical_table=hospital / "clinical.xlsx", images_folder=images
+        ),
+        references=[CohortSources(clinical_table=table) for table in references],
         notify=events.append,
     )
     return events
@@ -256,6 +259,27 @@ def test_the_preparation_of_the_held_out_patients_is_told(
     events = evaluate(coordinator, folder, hospital, references=(table,))
     assert isinstance(events[-1], CohortFinished)
     assert events[-1].num_patients == 4
+
+
+def test_the_verdict_says_how_the_files_were_read(
+    coordinator: Coordinator, hospital: Path
+) -> None:
+    folder = write_finished_run(coordinator.runs_folder / "read")
+    table = hospital / "clinical.xlsx"
+    described = CohortSources(
+        clinical_table=table, repairs=Repairs(empty_uids=True), images_folder=hospital
+    )
+    verdict = evaluate_tables(
+        coordinator,
+        folder,
+        held_out=CohortSources(clinical_table=table),
+        references=[described],
+        notify=lambda event: None,
+    )
+    plain = CohortSources(clinical_table=table).reading_sha256()
+    assert verdict.reading_sha256 == plain
+    assert verdict.references_reading_sha256 == [described.reading_sha256()]
+    assert read_verdict(folder) == verdict
 
 
 def test_a_reference_table_without_any_outcome_is_refused(

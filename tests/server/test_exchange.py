@@ -1,5 +1,6 @@
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +13,8 @@ from references.flower_task import be_a_flower_task, set_message_id
 
 import acf_server.exchange as exchange_module
 from acf_server.exchange import FlowerExchange, read_answer
-from acf_server.round_loop import RawAnswer
+from acf_server.round_loop import RawAnswer, failure_code
 from acf_server.run_events import RunEvent, WaitingForSites
-from acfnet_core.errors import ProtocolError
 from acfnet_core.federation.messages import (
     DOCUMENT,
     FAILURE,
@@ -36,25 +36,36 @@ class FakeGrid(Grid):
 
     Attributes:
         online: Site -> node id, of the sites that are connected.
-        answers: Node id -> what the node answers; a node without one is silent.
+        answers: Node id -> what the node answers, or one answer after the other; a
+            node without one is silent.
         strangers: Messages that come although nobody asked for them.
         refused: Node ids for which Flower takes no message.
     """
 
     online: dict[str, int] = field(default_factory=lambda: dict(NODES))
-    answers: dict[int, RecordDict | Error] = field(default_factory=dict)
+    answers: dict[int, Any] = field(default_factory=dict)
     strangers: list[Message] = field(default_factory=list)
     refused: set[int] = field(default_factory=set)
     takes_nothing: bool = False
+    sessions: dict[str, Iterator[str]] = field(default_factory=dict)
     pushed: list[Message] = field(default_factory=list)
     asked: int = 0
 
     def get_nodes(self) -> Iterable[NodeInfo]:
         self.asked += 1
         for name, node_id in self.online.items():
-            yield NodeInfo(node_id=node_id, name=name, status="online")
+            yield NodeInfo(
+                node_id=node_id,
+                name=name,
+                status="online",
+                last_activated_at=self.session(name),
+            )
         yield NodeInfo(node_id=99, name="stranger", status="online")
         yield NodeInfo(node_id=98, name="hospital-c", status="offline")
+
+    def session(self, name: str) -> str:
+        """When the node connected: again each time it is asked, or once and for all."""
+        return next(self.sessions.get(name, iter(())), "then")
 
     def get_node_ids(self) -> Iterable[int]:
         return [node.node_id for node in self.get_nodes()]
@@ -65,7 +76,7 @@ class FakeGrid(Grid):
         ids = []
         for message in messages:
             node_id = message.metadata.dst_node_id
-            set_message_id(message, f"message-to-{node_id}")
+            set_message_id(message, f"message-{len(self.pushed)}-to-{node_id}")
             self.pushed.append(message)
             ids.append("" if node_id in self.refused else message.metadata.message_id)
         return ids
@@ -76,6 +87,8 @@ class FakeGrid(Grid):
         wanted = set(message_ids)
         for message in reversed(self.pushed):
             answer = self.answers.get(message.metadata.dst_node_id)
+            if isinstance(answer, list) and message.metadata.message_id in wanted:
+                answer = answer.pop(0) if len(answer) > 1 else answer[0]
             if message.metadata.message_id in wanted and answer is not None:
                 yield self._reply(message, answer)
 
@@ -116,6 +129,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     be_a_flower_task(monkeypatch)
     monkeypatch.setattr(exchange_module, "FIRST_POLL_S", 0.001)
     monkeypatch.setattr(exchange_module, "SLOWEST_POLL_S", 0.005)
+    monkeypatch.setattr(exchange_module, "NODES_POLL_S", 0.0)
+    monkeypatch.setattr(exchange_module, "FIRST_PAUSE_S", 0.001)
 
 
 def make_reply(text: str, values: NDArray[np.generic] | None = BASE) -> RecordDict:
@@ -125,7 +140,7 @@ def make_reply(text: str, values: NDArray[np.generic] | None = BASE) -> RecordDi
     return content
 
 
-def all_answer() -> dict[int, RecordDict | Error]:
+def all_answer() -> dict[int, Any]:
     return {node_id: make_reply(f"of {name}") for name, node_id in NODES.items()}
 
 
@@ -186,6 +201,13 @@ def test_a_request_carries_the_document_and_the_parameters_alone() -> None:
     assert RoundRequest.model_validate_json(document) == make_request()
 
 
+def test_a_question_travels_without_parameters() -> None:
+    grid = FakeGrid(answers=all_answer())
+    whole = FlowerExchange(grid, tuple(NODES), 3, 0.05, lambda event: None)
+    assert {a.reply for a in whole.ask("a question")} == {f"of {s}" for s in NODES}
+    assert set(grid.pushed[0].content) == {REQUEST}
+
+
 def test_an_error_of_flower_is_matched_by_the_message_it_replies_to() -> None:
     error = Error(FLOWER_ERROR, "a reason")
     answers = exchange(FakeGrid(answers={**all_answer(), 12: error}))
@@ -230,12 +252,69 @@ def test_the_round_goes_on_without_a_missing_site_when_enough_are_there() -> Non
     assert answers["hospital-b"].reply == "of hospital-b"
 
 
-def test_too_few_connected_sites_end_the_run() -> None:
-    with pytest.raises(
-        ProtocolError, match="Missing: hospital-b, hospital-c"
-    ) as caught:
-        exchange(FakeGrid(online={"hospital-a": 11}), minimum_sites=2)
-    assert caught.value.code == "protocol.too_few_sites"
+def test_a_missing_site_is_not_waited_for_when_enough_have_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exchange_module, "REJOIN_S", 0.01)
+    grid = FakeGrid(online={"hospital-a": 11, "hospital-b": 12}, answers=all_answer())
+    answers = exchange(grid, minimum_sites=2, timeout_s=60.0)
+    assert answers["hospital-c"].code == "protocol.site_timeout"
+    assert answers["hospital-c"].seconds < 30.0
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        Error(FLOWER_ERROR),
+        RecordDict(
+            {
+                FAILURE: ConfigRecord(
+                    {DOCUMENT: '{"code": "protocol.trainer_unreachable"}'}
+                )
+            }
+        ),
+    ],
+)
+def test_a_failure_that_may_pass_is_asked_again_in_the_same_round(
+    failure: RecordDict | Error,
+) -> None:
+    grid = FakeGrid(answers={**all_answer(), 12: [failure, make_reply("at last")]})
+    events: list[RunEvent] = []
+    answers = exchange(grid, timeout_s=5.0, events=events)
+    assert answers["hospital-b"].reply == "at last"
+    assert [event.kind for event in events] == ["site_asked_again"]
+    assert len(grid.pushed) == 4
+
+
+def test_a_failure_that_stays_is_not_asked_again() -> None:
+    no_data = RecordDict(
+        {FAILURE: ConfigRecord({DOCUMENT: '{"code": "data.no_events"}'})}
+    )
+    grid = FakeGrid(answers={**all_answer(), 12: no_data})
+    answers = exchange(grid, timeout_s=5.0)
+    assert failure_code(answers["hospital-b"]) == "data.no_events"
+    assert len(grid.pushed) == 3
+
+
+def test_a_site_that_has_connected_anew_is_asked_again() -> None:
+    replies = all_answer()
+    del replies[12]
+    sessions = {"hospital-b": iter(["then", "then", "now"])}
+    grid = FakeGrid(answers=replies, sessions=sessions)
+    exchange(grid)
+    to_b = [m for m in grid.pushed if m.metadata.dst_node_id == 12]
+    assert len(to_b) > 1
+
+
+def test_a_site_that_connects_late_takes_part() -> None:
+    class Late(FakeGrid):
+        def get_nodes(self) -> Iterable[NodeInfo]:
+            late = self.asked > 3
+            nodes = list(super().get_nodes())
+            return nodes if late else [n for n in nodes if n.name != "hospital-a"]
+
+    answers = exchange(Late(answers=all_answer()), timeout_s=5.0)
+    assert answers["hospital-a"].reply == "of hospital-a"
 
 
 def test_parameters_arrive_as_they_were_sent() -> None:

@@ -32,9 +32,11 @@ from flwr.proto.control_pb2 import (
 )
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
+from flwr.supercore import sql_mixin
 from flwr.supercore.cli.flower_superexec import _parse_args as superexec_parser
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.fab import Fab
+from flwr.supercore.inflatable.inflatable_utils import pull_objects
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from flwr.supercore.primitives.asymmetric import (
     bytes_to_public_key,
@@ -50,11 +52,12 @@ from flwr.supernode.cli.flower_supernode import (
 
 import acf_client.supernode as supernode_module
 import acf_server.superlink as superlink_module
-from acf_client import supernode_process
 from acf_client.site import initialise as initialise_site
+from acf_client.supernode_process import FIRST_POLL_S, SLOWEST_POLL_S, Pace
 from acf_server.app import RUN_FOLDER_KEY
 from acf_server.coordinator import Coordinator
 from acf_server.coordinator import initialise as initialise_coordinator
+from acf_server.superlink_process import wait_for_the_database
 from acfnet_core.federation.bundle import bundle_folder
 from acfnet_core.flower_environment import flower_environment, flower_program
 from acfnet_core.identity.keys import generate_key
@@ -104,7 +107,8 @@ def test_the_superlink_takes_our_options(
     commands: list[list[str]], coordinator: Coordinator
 ) -> None:
     superlink_module._start_superlink(coordinator)
-    options = parse(superlink_parser, commands[0], "flower-superlink")
+    assert commands[0][1:3] == ["-m", "acf_server.superlink_process"]
+    options = superlink_parser().parse_args(commands[0][3:])
     assert options.enable_supernode_auth
     assert options.isolation == "process"
     assert (options.host, options.port) == ("127.0.0.1", 9092)
@@ -129,7 +133,7 @@ def test_the_supernode_takes_our_options(
     site = initialise_site(
         tmp_path / "site", clinical_table=table, images=None, column_names={}
     )
-    supernode_module._start_supernode(site, ADDRESS)
+    supernode_module.start_supernode(site, ADDRESS)
     assert commands[0][1:3] == ["-m", "acf_client.supernode_process"]
     options = supernode_parser().parse_args(commands[0][3:])
     assert options.superlink == ADDRESS
@@ -138,9 +142,8 @@ def test_the_supernode_takes_our_options(
     assert not options.insecure
 
 
-@pytest.mark.parametrize("name", ["flower-superlink", "flower-superexec"])
-def test_flowers_programs_are_installed_beside_ours(name: str) -> None:
-    assert os.access(flower_program(name), os.X_OK)
+def test_flowers_program_is_installed_beside_ours() -> None:
+    assert os.access(flower_program("flower-superexec"), os.X_OK)
 
 
 def test_flower_still_knows_every_variable_that_we_set(tmp_path: Path) -> None:
@@ -155,7 +158,7 @@ def test_flower_still_knows_every_variable_that_we_set(tmp_path: Path) -> None:
     )
     variables = flower_environment(tmp_path / "home")
     ours = [name for name in variables if name.startswith("FLWR_")]
-    assert len(ours) == 5
+    assert len(ours) == 6
     assert [name for name in ours if f'"{name}"' not in text] == []
 
 
@@ -166,29 +169,60 @@ def test_the_supernodes_loop_uses_nothing_of_time_but_sleep() -> None:
     assert set(used) == {"sleep"}
 
 
-def test_the_supernode_polls_as_often_as_we_say(
+def test_the_supernode_asks_often_at_first_and_seldom_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
-    monkeypatch.setattr(node_loop, "time", time)
-    supernode_process.poll_often()
-    quick = vars(node_loop)["time"]
-    quick.sleep(3)
-    quick.sleep(0.1)
-    assert slept == [supernode_process.SLOWEST_POLL_S, 0.1]
+    for idle_s in (0.0, 10.0, 1000.0):
+        Pace(last_message=time.monotonic() - idle_s).sleep(3)
+    Pace(last_message=time.monotonic() - 1000.0).sleep(0.1)
+    assert slept == pytest.approx([FIRST_POLL_S, 0.5, SLOWEST_POLL_S, 0.1], abs=0.01)
 
 
-def test_flowers_task_still_calls_what_we_replace() -> None:
-    path = SOURCE / "supernode" / "runtime" / "run_clientapp.py"
-    text = path.read_text(encoding="utf-8")
-    assert "install_from_fab(fab.content, skip_prompt=True)" in text
-    assert "Message(Error(code=e_code, reason=reason), reply_to=message)" in text
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("_push_messages", {"state", "object_store", "send", "push_object"}),
+        ("_insert_message", {"msg", "state", "store"}),
+        ("_pull_and_store_message", {"receive", "get_run", "get_fab", "pull_object"}),
+        ("start_client_internal", {"state_factory", "isolation", "trusted_entities"}),
+    ],
+)
+def test_the_supernodes_loop_has_what_we_replace_and_call(
+    name: str, options: set[str]
+) -> None:
+    function = vars(node_loop)[name]
+    assert options <= set(inspect.signature(function).parameters)
+    assert f"{name}(" in inspect.getsource(node_loop.start_client_internal) or (
+        name in ("_insert_message", "start_client_internal")
+    )
 
 
-def test_the_superexec_still_finds_flwr_clientapp_on_the_path() -> None:
-    folder = SOURCE / "supercore"
-    assert '"flwr-clientapp"' in (folder / "constant.py").read_text(encoding="utf-8")
+def test_the_supernodes_loop_stores_the_nodes_id_and_forgets_answered_messages() -> (
+    None
+):
+    text = inspect.getsource(node_loop)
+    assert "state.set_node_id(node_id)" in text
+    assert "state.delete_messages(" in text
+
+
+def test_a_part_of_a_message_is_looked_for_as_often_as_we_say() -> None:
+    defaults = pull_objects.__kwdefaults__ or {}
+    names = {"initial_backoff", "backoff_cap", "max_tries_per_object"}
+    assert names <= set(defaults)
+    assert defaults["initial_backoff"] < 0.1
+
+
+def test_the_database_is_waited_for_longer() -> None:
+    before = vars(sql_mixin)["SQLITE_PRAGMAS"]
+    try:
+        wait_for_the_database()
+        changed = dict(vars(sql_mixin)["SQLITE_PRAGMAS"])
+    finally:
+        vars(sql_mixin).update(SQLITE_PRAGMAS=before)
+    assert changed == {**dict(before), "busy_timeout": "60000"}
+    assert dict(before)["busy_timeout"] == "5000"
 
 
 def test_the_supernode_still_logs_that_it_is_connected() -> None:
@@ -253,7 +287,8 @@ def test_a_public_key_reaches_flower_whole() -> None:
 
 
 def test_the_words_for_an_ended_run_are_those_that_we_compare() -> None:
-    assert (Status.FINISHED, SubStatus.COMPLETED) == ("finished", "completed")
+    assert (Status.FINISHED, Status.PENDING) == ("finished", "pending")
+    assert SubStatus.STOPPED == "stopped"
 
 
 @old_pattern_name

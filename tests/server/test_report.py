@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from references.run_folder import (
     MODEL,
+    READING,
     make_risk_map,
     make_rounds,
     make_run,
@@ -17,6 +18,7 @@ from references.run_folder import (
 from acf_server.report import ReportContent, read_content, render_report, write_report
 from acf_server.report_sections import (
     describe_aggregation,
+    describe_personal,
     describe_sites,
     find_difference,
 )
@@ -24,7 +26,11 @@ from acf_server.report_traffic import describe_traffic
 from acf_server.run_files import RUN_FILE, SiteRecord
 from acfnet_core.errors import ConfigError, MachineError
 from acfnet_core.evaluation.verdict import Interval
-from acfnet_core.federation.messages import RoundReply
+from acfnet_core.federation.messages import (
+    ModelFigures,
+    PersonalComparison,
+    RoundReply,
+)
 
 
 @pytest.fixture(scope="module")
@@ -423,3 +429,26 @@ def test_a_landmark_is_told_beside_the_endpoint_and_under_limits(
     marked = render_report(replace(content, run=run))
     assert f", counted {words}" in marked
     assert f"The model speaks {words}" in marked
+
+
+def test_the_report_tells_how_the_held_out_files_were_read(page: str) -> None:
+    assert f"<code>{READING}</code>" in page
+
+
+def test_a_sites_own_model_stands_beside_the_global_one(
+    content: ReportContent,
+) -> None:
+    own = PersonalComparison(
+        num_patients=21,
+        global_model=ModelFigures(loss=2.1234, harrell_c=0.6),
+        own_model=ModelFigures(loss=2.0, harrell_c=None),
+    )
+    first, *others = content.sites
+    sites = (first.model_copy(update={"personal": own}), *others)
+    rows = describe_personal(sites)
+    assert [(r.patients, r.global_loss, r.own_loss, r.own_c) for r in rows] == [
+        ("21", "2.123", "2.000", "Withheld")
+    ]
+    page = render_report(replace(content, sites=sites))
+    assert "own model beside the global one" in page
+    assert "own model beside the global one" not in render_report(content)

@@ -19,7 +19,9 @@ from references.federated_run import (
 )
 
 from acf_server.round_loop import RawAnswer
-from acf_server.run_files import SiteRecord, read_rounds, read_sites
+from acf_server.round_records import best_round
+from acf_server.run_files import RoundRecord, SiteRecord, read_rounds, read_sites
+from acf_server.run_plan import SelectBy
 from acfnet_core.errors import ProtocolError
 from acfnet_core.federation.checkpoint import completed_rounds, load_checkpoint
 from acfnet_core.federation.parameters import FlatParameters, flatten
@@ -428,3 +430,36 @@ def test_a_landmark_goes_to_the_sites_and_into_the_release(tmp_path: Path) -> No
     free = [sum(p.time_months > 12 for p in c.patients) for c in cohorts.values()]
     assert [record.num_patients for record in read_sites(tmp_path)] == free
     assert load_release(tmp_path / RELEASE_FOLDER)[1].landmark_months == 12.0
+
+
+@pytest.mark.parametrize("by", ["mean_loss", "worst_loss", "mean_c", "worst_c"])
+def test_the_best_rounds_model_is_released_when_the_run_asks_for_it(
+    sites: InProcessSites, tmp_path: Path, by: SelectBy
+) -> None:
+    run = make_run(tmp_path, sites, rounds=3)
+    strategy = run.plan.strategy.model_copy(update={"select_by": by})
+    run.plan = run.plan.model_copy(update={"strategy": strategy})
+    run.play()
+    figures = {r.round: getattr(r, by) for r in read_rounds(tmp_path) if r.round}
+    told = {number: value for number, value in figures.items() if value is not None}
+    wanted = max if by.endswith("_c") else min
+    expected = next(n for n in told if told[n] == wanted(told.values())) if told else 3
+    arrays, description = load_release(tmp_path / RELEASE_FOLDER)
+    assert description.round == expected
+    assert flatten(arrays).tobytes() == parameters_after(tmp_path, expected)
+    assert all(member.round < expected for member in description.members)
+
+
+def test_the_best_round_is_the_earliest_of_equals_and_never_the_untrained() -> None:
+    records = [
+        RoundRecord(round=number, sites=[], mean_c=c, mean_loss=loss)
+        for number, c, loss in (
+            (0, 0.9, 1.0),
+            (1, 0.6, 2.0),
+            (2, 0.6, 1.5),
+            (3, None, 1.7),
+        )
+    ]
+    assert best_round(records, by="mean_c") == 1
+    assert best_round(records, by="mean_loss") == 2
+    assert best_round(records, by="worst_c") is None

@@ -1,9 +1,6 @@
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import ClassVar
 
 import pytest
 from references.run_folder import make_run
@@ -17,61 +14,17 @@ from acf_server.run_events import (
     RunFailed,
     RunFinished,
     append_event,
+    end_of_events,
     follow_events,
+    read_events,
 )
-from acf_server.run_files import RUN_FILE, read_run, write_record
-from acf_server.runs import find_run, list_runs, start_run
-from acfnet_core.errors import ConfigError, ProtocolError
+from acf_server.run_files import RUN_FILE, end_run, read_run, write_record
+from acf_server.runs import find_run, follow_run, list_runs, resume_run, stop_run
+from acfnet_core.errors import ConfigError, MachineError, ProtocolError
 
 STARTED = RoundStarted(round=1, num_rounds=1, sites=("hospital-a",))
 FINISHED = RunFinished(rounds=1, seconds=2.0)
 FAILED = RunFailed(code="protocol.too_few_sites", message="Few.", remedy="Ask.")
-
-
-class FakeControl:
-    """Flower's control interface, of a run that writes `events` and may then die."""
-
-    events: tuple[RunEvent, ...] = ()
-    dies = False
-    stopped: ClassVar[list[int]]
-
-    def __init__(self, server: object) -> None:
-        del server
-
-    def __enter__(self) -> "FakeControl":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        return None
-
-    def start_run(self, bundle: Path, run_folder: Path) -> int:
-        del bundle
-        for event in self.events:
-            append_event(run_folder, event)
-        return 7
-
-    def check_run(self, run_id: int) -> None:
-        if self.dies:
-            raise ProtocolError("protocol.run_failed", "It ended.", remedy="Look.")
-
-    def stop_run(self, run_id: int) -> None:
-        self.stopped.append(run_id)
-        if self.dies:
-            raise ProtocolError("protocol.flower_failed", "Is over.", remedy="Look.")
-
-
-@pytest.fixture
-def control(monkeypatch: pytest.MonkeyPatch) -> type[FakeControl]:
-    class Control(FakeControl):
-        stopped: ClassVar[list[int]] = []
-
-    monkeypatch.setattr(runs_module, "Control", Control)
-    return Control
 
 
 @pytest.fixture
@@ -99,11 +52,6 @@ def write_run(coordinator: Coordinator, name: str, *, day: int = 1) -> Path:
     )
     write_record(folder / RUN_FILE, record)
     return folder
-
-
-def last_audit(coordinator: Coordinator) -> dict[str, object]:
-    text = (coordinator.folder / "audit.jsonl").read_text()
-    return dict(json.loads(text.splitlines()[-1]))
 
 
 def alive() -> None:
@@ -144,42 +92,63 @@ def test_a_run_that_ends_without_a_word_is_noticed(tmp_path: Path) -> None:
         next(events)
 
 
-@pytest.mark.parametrize(("last", "completed"), [(FINISHED, True), (FAILED, False)])
-def test_the_audit_log_says_whether_a_run_was_completed(
+def test_a_torn_line_is_passed_over(tmp_path: Path) -> None:
+    append_event(tmp_path, STARTED)
+    with (tmp_path / EVENTS_FILE).open("a") as file:
+        file.write('{"kind": "round_sta')
+    append_event(tmp_path, FINISHED)
+    assert list(follow_events(tmp_path, check_alive=alive)) == [STARTED, FINISHED]
+    assert read_events(tmp_path) == [STARTED, FINISHED]
+
+
+def test_a_resumed_run_is_followed_from_there(tmp_path: Path) -> None:
+    append_event(tmp_path, FAILED)
+    start_at = end_of_events(tmp_path)
+    append_event(tmp_path, FINISHED)
+    events = follow_events(tmp_path, check_alive=alive, start_at=start_at)
+    assert list(events) == [FINISHED]
+
+
+def test_who_stops_following_stops_nothing(
+    coordinator: Coordinator, run_folder: Path
+) -> None:
+    append_event(run_folder, STARTED)
+    next(follow_run(coordinator, run_folder))
+    assert read_run(run_folder).status == "running"
+
+
+def test_a_server_that_stays_away_is_told(
+    coordinator: Coordinator, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs_module, "SERVER_AWAY_S", 0.0)
+    monkeypatch.setattr(runs_module, "ASK_SERVER_S", 0.0)
+    with pytest.raises(MachineError) as caught:
+        list(follow_run(coordinator, run_folder))
+    assert caught.value.code == "machine.server_not_running"
+    assert "acf-server run watch first" in caught.value.remedy
+
+
+@pytest.mark.parametrize("act", [stop_run, resume_run])
+def test_a_finished_run_is_neither_stopped_nor_resumed(
+    act: Callable[[Coordinator, Path], object],
     coordinator: Coordinator,
     run_folder: Path,
-    control: type[FakeControl],
-    last: RunEvent,
-    completed: bool,
 ) -> None:
-    control.events = (STARTED, last)
-    assert list(start_run(coordinator, run_folder))[-1] == last
-    record = last_audit(coordinator)
-    assert (record["event"], record["completed"]) == ("run_ended", completed)
-    assert control.stopped == []
+    end_run(run_folder, "finished")
+    with pytest.raises(ConfigError, match="is finished") as caught:
+        act(coordinator, run_folder)
+    assert caught.value.code == "config.run_state"
 
 
-def test_a_run_that_is_no_longer_followed_is_stopped(
-    coordinator: Coordinator, run_folder: Path, control: type[FakeControl]
+def test_a_failed_run_is_opened_again(
+    coordinator: Coordinator, run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    control.events = (STARTED,)
-    events = start_run(coordinator, run_folder)
-    next(events)
-    close: Callable[[], None] = events.close  # type: ignore[attr-defined]  # generator
-    close()
-    assert control.stopped == [7]
-    assert read_run(run_folder).status == "stopped"
-    assert last_audit(coordinator)["completed"] is False
-
-
-def test_the_reason_of_a_run_that_died_is_what_one_learns(
-    coordinator: Coordinator, run_folder: Path, control: type[FakeControl]
-) -> None:
-    control.events, control.dies = (STARTED,), True
-    with pytest.raises(ProtocolError) as caught:
-        list(start_run(coordinator, run_folder))
-    assert caught.value.code == "protocol.run_failed"
-    assert read_run(run_folder).status == "stopped"
+    monkeypatch.setattr(runs_module, "require_running", lambda coordinator: None)
+    append_event(run_folder, FAILED)
+    end_run(run_folder, "failed")
+    assert resume_run(coordinator, run_folder) == end_of_events(run_folder)
+    record = read_run(run_folder)
+    assert (record.status, record.finished_utc) == ("running", None)
 
 
 def test_runs_are_listed_oldest_first(coordinator: Coordinator) -> None:

@@ -9,10 +9,11 @@ from references.run_folder import make_run as make_record
 
 import acf_server.app as app_module
 from acf_server.app import RUN_FOLDER_KEY, main
-from acf_server.run_events import RunEvent, follow_events
-from acf_server.run_files import RUN_FILE, read_run, write_record
+from acf_server.run_events import RunEvent, read_events
+from acf_server.run_files import RUN_FILE, RUN_LOCK, end_run, read_run, write_record
 from acf_server.run_plan import write_plan
-from acfnet_core.errors import ConfigError, ProtocolError
+from acfnet_core.errors import ConfigError, MachineError, ProtocolError
+from acfnet_core.files import held_lock
 
 CANARY = "PATIENT-4711"
 GRID = cast(Grid, None)
@@ -37,6 +38,7 @@ def let_the_run_end(monkeypatch: pytest.MonkeyPatch, error: Exception | None) ->
                 raise error
 
     monkeypatch.setattr(app_module, "RoundLoop", Loop)
+    monkeypatch.setattr(app_module, "check_readiness", lambda *_, **__: None)
 
 
 def start(run_folder: Path) -> None:
@@ -45,7 +47,7 @@ def start(run_folder: Path) -> None:
 
 
 def last_event(run_folder: Path) -> RunEvent:
-    return list(follow_events(run_folder, check_alive=lambda: None))[-1]
+    return read_events(run_folder)[-1]
 
 
 def test_a_run_that_is_done_says_so(
@@ -79,11 +81,45 @@ def test_an_unexpected_error_is_told_by_its_type_alone(
     let_the_run_end(monkeypatch, ValueError(CANARY))
     with pytest.raises(ValueError, match=CANARY):
         start(run_folder)
-    event = last_event(run_folder)
-    assert event.kind == "run_failed"
+    event = read_events(run_folder)[-1]
+    assert event.kind == "run_interrupted"
     assert event.code == "protocol.run_failed"
     assert "ValueError" in event.message
     assert CANARY not in (run_folder / "events.jsonl").read_text()
+    assert read_run(run_folder).status == "running"
+
+
+def test_a_full_disk_interrupts_a_run_and_does_not_end_it(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_the_run_end(monkeypatch, MachineError("machine.disk_full", "Full.", remedy="."))
+    with pytest.raises(MachineError):
+        start(run_folder)
+    assert read_events(run_folder)[-1].kind == "run_interrupted"
+    assert read_run(run_folder).status == "running"
+
+
+def test_a_run_that_a_person_stopped_is_not_called_interrupted(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end_run(run_folder, "stopped")
+    let_the_run_end(monkeypatch, ConnectionError("Flower has ended it"))
+    with pytest.raises(ConnectionError):
+        start(run_folder)
+    assert read_events(run_folder) == []
+
+
+def test_two_do_not_work_on_one_run(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_the_run_end(monkeypatch, None)
+    with (
+        held_lock(run_folder / RUN_LOCK, what="this run"),
+        pytest.raises(MachineError) as caught,
+    ):
+        start(run_folder)
+    assert caught.value.code == "machine.already_running"
+    assert read_run(run_folder).status == "running"
 
 
 def test_a_run_without_a_plan_says_so(run_folder: Path) -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 from references.command_line import Program, all_commands, refused
+from references.run_folder import make_run
 from typer.testing import CliRunner
 
 from acf_server.cli import app, main
 from acf_server.coordinator import Coordinator, initialise
 from acf_server.run_events import RunEvent, RunFailed
+from acf_server.run_files import RUN_FILE, write_record
 from acf_server.superlink import check_port_is_free, free_loopback_port
 from acfnet_core.cohort.contract import shipped_contract
 from acfnet_core.cohort.contract_toml import contract_to_toml
@@ -220,12 +222,14 @@ def test_a_run_that_failed_ends_the_command_with_its_status(
     run_toml: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail(*_: object) -> Iterator[RunEvent]:
+    def fail(*_: object, **__: object) -> Iterator[RunEvent]:
         code = "protocol.too_few_sites"
         yield RunFailed(code=code, message="Too few.", remedy="Ask them.")
 
     monkeypatch.setattr("acf_server.runs.create_run", lambda *_: run_toml.parent)
-    monkeypatch.setattr("acf_server.runs.start_run", fail)
+    record = make_run(status="running", finished_utc=None)
+    write_record(run_toml.parent / RUN_FILE, record)
+    monkeypatch.setattr("acf_server.runs.follow_run", fail)
     ended = server.run("run", "start", run_toml, "--folder", coordinator.folder)
     refused(ended, "protocol.too_few_sites", "Too few.", "Ask them.")
 

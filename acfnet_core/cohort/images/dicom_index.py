@@ -7,13 +7,15 @@ of their own, so that a file that crashes it, or asks for too much, is one broke
 """
 
 import logging
+import os
 import re
 import struct
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,8 @@ from acfnet_core.cohort.images.header_values import (
     segment_labels_of,
     text_of,
 )
+from acfnet_core.cohort.images.plain_head import HEAD_BYTES, read_plain_head
+from acfnet_core.cohort.images.shared_values import share_values
 from acfnet_core.cohort.masks.rtstruct_header import (
     HEADER_TAGS,
     frame_of_structures,
@@ -101,7 +105,7 @@ _BATCH = 1000
 """Files that one reader takes: a new one costs 5 ms, a header 0.3 ms."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class InstanceHeader:
     """What the gate needs of one image; identifiers are kept out of its repr.
 
@@ -214,17 +218,17 @@ def index_folder(root: Path) -> DicomIndex:
     broken: list[Path] = []
     nifti_masks: list[Path] = []
     num_ignored = 0
-    paths: list[Path] = []
-    for path in files_below(root.resolve(), closed=broken):
-        (nifti_masks if is_nifti_mask(path) else paths).append(path)
-    readings = read_each(
-        headers_if_dicom, paths, limits=HEADER_LIMITS, batch_size=_BATCH
-    )
-    for path, headers in zip(paths, readings, strict=True):
+    previous: InstanceHeader | None = None
+    files = files_below(root.resolve(), closed=broken)
+    for path, headers in _read_by_batches(files, nifti_masks):
         if headers is None or isinstance(headers, ReaderFailure):
             broken.append(path.parent)
             continue
         header = headers[0] if headers else None
+        for one in headers:
+            # Files follow one another as their series do.
+            share_values(one, previous or one)
+            previous = one
         if header is not None and header.modality == "CT":
             # Files without a series UID are kept apart by their folder.
             key = header.series_uid or f"in {path.parent}"
@@ -243,6 +247,24 @@ def index_folder(root: Path) -> DicomIndex:
     )
 
 
+def _read_by_batches(
+    files: Iterable[Path], nifti_masks: list[Path]
+) -> Iterator[tuple[Path, tuple[InstanceHeader, ...] | ReaderFailure | None]]:
+    """Yield each file with its headers; NIfTI masks go into their list unread.
+
+    The paths of one batch are in memory: those of all files would take as much as
+    their headers.
+    """
+    files = iter(files)
+    while batch := list(islice(files, _BATCH)):
+        nifti_masks += filter(is_nifti_mask, batch)
+        paths = [path for path in batch if not is_nifti_mask(path)]
+        readings = read_each(
+            headers_if_dicom, paths, limits=HEADER_LIMITS, batch_size=_BATCH
+        )
+        yield from zip(paths, readings, strict=True)
+
+
 def is_nifti_mask(path: Path) -> bool:
     """Tell whether a file is named as a mask of the series in its folder.
 
@@ -254,6 +276,12 @@ def is_nifti_mask(path: Path) -> bool:
 
 def headers_if_dicom(path: Path) -> tuple[InstanceHeader, ...] | None:
     """Read one file's headers: none if it is no DICOM, None if it is broken."""
+    try:
+        plain = _read_plain_header(path)
+    except OSError:
+        return None
+    if plain is not None:
+        return (plain,)
     with quiet_dicom():
         try:
             return read_headers(path) if _looks_like_dicom(path) else ()
@@ -267,7 +295,7 @@ def read_headers(path: Path) -> tuple[InstanceHeader, ...]:
     Raises:
         Exception: Any of `READ_ERRORS`; their texts may hold values of the header.
     """
-    header = read_header(path)
+    header = _read_plain_header(path) or read_header(path)
     if header.sop_class_uid != ENHANCED_CT_STORAGE:
         return (header,)
     tags = [*_TAGS, *GROUP_TAGS]
@@ -296,6 +324,15 @@ def read_header(path: Path) -> InstanceHeader:
     if not header.modality:
         raise InvalidDicomError("a file that breaks off reads as one with few elements")
     return header
+
+
+def _read_plain_header(path: Path) -> InstanceHeader | None:
+    with path.open("rb", buffering=0) as file:
+        head = read_plain_head(file.read(HEAD_BYTES))
+        if head is None:
+            return None
+        pixel_bytes = os.fstat(file.fileno()).st_size - head.ends_at
+    return _to_header(path, head.values, head.transfer_syntax, pixel_bytes)
 
 
 def _looks_like_dicom(path: Path) -> bool:

@@ -26,6 +26,7 @@ def resample_smoothly(
     grid: Any,
     *,
     outside: float,
+    limits: tuple[float, float] | None = None,
 ) -> Float32[np.ndarray, "depth height width"]:
     """Smooth a part of a series and interpolate it on a grid.
 
@@ -36,6 +37,7 @@ def resample_smoothly(
         start: Index of the part's first voxel in the series.
         grid: A SimpleITK image whose axes are those of patient space.
         outside: The value beyond the part.
+        limits: The least and the greatest value; those beyond are taken for these.
     """
     directions = affine[:3, :3] / np.array(spacing_mm)
     axes = np.abs(directions).argmax(axis=0)
@@ -44,13 +46,14 @@ def resample_smoothly(
         np.abs(directions), np.eye(3)[:, axes], rtol=0, atol=_ALIGNED
     )
     if not is_aligned:
-        image = to_image(values, affine, spacing_mm, start)
+        image = to_image(_clip(values, limits), affine, spacing_mm, start)
         return _resample_oblique(image, directions, grid, outside)
     first_mm = (affine @ np.array([*start, 1.0]))[:3]
-    # What lies outside is 0 in the products.
-    result = np.subtract(values, np.float32(outside), dtype=np.float32)
     new_spacing_mm = np.array(grid.GetSpacing())[axes]
-    for axis in np.argsort(np.array(spacing_mm) / new_spacing_mm):
+    order = np.argsort(np.array(spacing_mm) / new_spacing_mm)
+    above = _above_outside(np.moveaxis(values, order[0], -1), outside, limits)
+    result = np.moveaxis(above, -1, order[0])
+    for axis in order:
         place = int(axes[axis])
         line = _line_operator(
             values.shape[axis],
@@ -64,6 +67,34 @@ def resample_smoothly(
     # Patient space is (x, y, z), the grid (depth, height, width).
     in_order = result.transpose([int(np.flatnonzero(axes == p)[0]) for p in (2, 1, 0)])
     return np.ascontiguousarray(in_order) + np.float32(outside)
+
+
+def _above_outside(
+    values: Shaped[np.ndarray, "plane line voxel"],
+    outside: float,
+    limits: tuple[float, float] | None,
+) -> Float32[np.ndarray, "plane line voxel"]:
+    """Return how far values lie above the outside, whose own is 0 in the products.
+
+    The axes are laid as a product of matrices needs them: plane by plane, since a plane
+    stays in the processor's cache.
+    """
+    above = np.empty(values.shape, np.float32)
+    for plane, target in zip(values, above, strict=True):
+        np.subtract(
+            _clip(plane, limits), np.float32(outside), out=target, dtype=np.float32
+        )
+    return above
+
+
+def _clip(
+    values: Shaped[np.ndarray, "..."], limits: tuple[float, float] | None
+) -> Shaped[np.ndarray, "..."]:
+    """Clip values without a change of their type."""
+    if limits is None:
+        return values
+    least, greatest = np.array(limits, values.dtype)
+    return np.clip(values, least, greatest)
 
 
 def to_image(

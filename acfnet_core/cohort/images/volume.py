@@ -12,12 +12,12 @@ sqrt(new spacing^2 - old spacing^2) where the grid is coarser, and interpolated
 linearly; outside the series it is air. Masks take the nearest voxel.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import SimpleITK
-from jaxtyping import Bool, Float, Float32, Int16, Shaped, UInt8
+from jaxtyping import Bool, Float, Float32, Int, Int16, Shaped, UInt8
 
 from acfnet_core.cohort.contract import CHANNELS, ImagingExpectations
 from acfnet_core.cohort.images.smooth_resampling import resample_smoothly, to_image
@@ -27,17 +27,17 @@ LABEL_BITS: dict[str, int] = {
 }
 """Channel -> its bit in the label array; masks may overlap."""
 
-_AIR_HU = -1024
-_MAX_HU = 3071
+_AIR_HU = -1024.0
+_MAX_HU = 3071.0
 _MARGIN_MM = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeriesVolume:
-    """A CT series in Hounsfield units with its place in patient space.
+class SeriesGeometry:
+    """The place of a CT series in patient space: all but its voxels' values.
 
     Attributes:
-        hu: Axes (slice, row, column); int16 where no value needs a fraction.
+        shape: Number of slices, rows and columns.
         affine: From (slice, row, column) to patient space in mm; sheared where a tilted
             gantry was mended.
         spacing_mm: Between the planes of the slices, and between voxel centres along
@@ -46,7 +46,7 @@ class SeriesVolume:
         lost_slices: Slices that are no reading but the mean of their neighbours.
     """
 
-    hu: Shaped[np.ndarray, "slice row column"]
+    shape: tuple[int, int, int]
     affine: Float[np.ndarray, "4 4"]
     spacing_mm: tuple[float, float, float]
     frame_of_reference_uid: str
@@ -58,7 +58,36 @@ class SeriesVolume:
         """Whether slices are shifted sideways against each other."""
         step = self.affine[:3, 0]
         in_plane = self.affine[:3, 1:3] / np.array(self.spacing_mm[1:])
-        return bool(np.abs(step @ in_plane).max() * (self.hu.shape[0] - 1) > 1e-3)
+        return bool(np.abs(step @ in_plane).max() * (self.shape[0] - 1) > 1e-3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesVolume(SeriesGeometry):
+    """A CT series in Hounsfield units with its place in patient space.
+
+    Attributes:
+        hu: Axes (slice, row, column); int16 where no value needs a fraction.
+    """
+
+    hu: Shaped[np.ndarray, "slice row column"]
+    shape: tuple[int, int, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Take the shape from the voxels."""
+        object.__setattr__(self, "shape", self.hu.shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridPlace:
+    """Where the contract's grid lies over a series.
+
+    Attributes:
+        origin_mm: Patient-space centre (x, y, z) of the grid's first voxel.
+        part: The slices, rows and columns of the series that the grid can reach.
+    """
+
+    origin_mm: tuple[float, float, float]
+    part: tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,33 +122,68 @@ def lay_on_grid(
     Raises:
         ValueError: There is no liver to centre the grid on.
     """
-    if not masks["liver"].any():
-        raise ValueError("the liver mask is empty")
-    grid = _grid_around(_centre_of(masks["liver"], series.affine), imaging)
-    region = _region_of(grid, series)
-    start = (region[0].start, region[1].start, region[2].start)
-    ct_hu = np.clip(series.hu[region], _AIR_HU, _MAX_HU)
-    bits = np.zeros(series.hu[region].shape, np.uint8)
+    place = place_grid(series, masks["liver"], imaging)
+    return lay_part_on_grid(series, series.hu[place.part], masks, imaging, place)
+
+
+def place_grid(
+    series: SeriesGeometry,
+    liver: Bool[np.ndarray, "slice row column"],
+    imaging: ImagingExpectations,
+) -> GridPlace:
+    """Place the contract's grid around the liver.
+
+    Raises:
+        ValueError: There is no liver to centre the grid on.
+    """
+    centre_mm = _centre_of(liver, series.affine)
+    size = np.array(imaging.grid_shape[::-1])
+    spacing = np.array(imaging.grid_spacing_mm[::-1])
+    x, y, z = (centre_mm - (size - 1) / 2 * spacing).tolist()
+    return GridPlace(
+        origin_mm=(x, y, z), part=_part_of(np.array([x, y, z]), size, spacing, series)
+    )
+
+
+def lay_part_on_grid(
+    series: SeriesGeometry,
+    hu: Shaped[np.ndarray, "part_slice part_row part_column"],
+    masks: dict[str, Bool[np.ndarray, "slice row column"]],
+    imaging: ImagingExpectations,
+    place: GridPlace,
+) -> GridVolume:
+    """Resample the part of a series that the grid can reach.
+
+    Args:
+        series: The scan.
+        hu: Its Hounsfield units, of the part alone.
+        masks: As for `lay_on_grid`.
+        imaging: Grid shape and spacing.
+        place: From `place_grid`.
+    """
+    grid = _empty_grid(place.origin_mm, imaging)
+    start = (place.part[0].start, place.part[1].start, place.part[2].start)
+    bits = np.zeros(hu.shape, np.uint8)
     for channel, mask in masks.items():
-        bits |= mask[region].view(np.uint8) * np.uint8(LABEL_BITS[channel])
+        bits |= mask[place.part].view(np.uint8) * np.uint8(LABEL_BITS[channel])
     labels = to_image(bits, series.affine, series.spacing_mm, start)
     on_grid = SimpleITK.Resample(
         labels, grid, SimpleITK.Transform(), SimpleITK.sitkNearestNeighbor, 0
     )
     labels_on_grid = SimpleITK.GetArrayFromImage(on_grid)
+    ct_on_grid = resample_smoothly(
+        hu,
+        series.affine,
+        series.spacing_mm,
+        start,
+        grid,
+        outside=_AIR_HU,
+        limits=(_AIR_HU, _MAX_HU),
+    )
     return GridVolume(
-        ct_hu=np.rint(
-            resample_smoothly(
-                ct_hu,
-                series.affine,
-                series.spacing_mm,
-                start,
-                grid,
-                outside=float(_AIR_HU),
-            )
-        ).astype(np.int16),
+        ct_hu=np.rint(ct_on_grid).astype(np.int16),
         labels=labels_on_grid,
-        origin_mm=grid.GetOrigin(),
+        origin_mm=place.origin_mm,
         liver_share_inside=_share_inside(
             masks["liver"], series.spacing_mm, labels_on_grid, imaging.grid_spacing_mm
         ),
@@ -146,9 +210,13 @@ def _centre_of(
     mask: Bool[np.ndarray, "slice row column"], affine: Float[np.ndarray, "4 4"]
 ) -> Float[np.ndarray, "3"]:
     """Return the centre of the mask's bounding box along the axes of patient space."""
+    is_on_slice = np.array([one.any() for one in mask])
+    if not is_on_slice.any():
+        raise ValueError("the liver mask is empty")
+    outline = np.logical_or.reduce(mask[is_on_slice], axis=0)
     bounds = []
-    for axis in range(3):
-        used = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
+    for is_used in (is_on_slice, outline.any(axis=1), outline.any(axis=0)):
+        used = np.flatnonzero(is_used)
         bounds.append((used[0] - 0.5, used[-1] + 0.5))
     corners = _corners(bounds) @ affine[:3, :3].T + affine[:3, 3]
     return (corners.min(axis=0) + corners.max(axis=0)) / 2
@@ -158,29 +226,30 @@ def _corners(bounds: list[tuple[float, float]]) -> Float[np.ndarray, "8 3"]:
     return np.stack(np.meshgrid(*bounds, indexing="ij"), axis=-1).reshape(8, 3)
 
 
-def _grid_around(
-    centre_mm: Float[np.ndarray, "3"], imaging: ImagingExpectations
+def _empty_grid(
+    origin_mm: tuple[float, float, float], imaging: ImagingExpectations
 ) -> Any:
     """Return an empty SimpleITK image that is the contract's grid."""
-    size = tuple(reversed(imaging.grid_shape))
-    spacing = tuple(reversed(imaging.grid_spacing_mm))
-    half = (np.array(size) - 1) / 2 * np.array(spacing)
-    grid = SimpleITK.Image(size, SimpleITK.sitkUInt8)
-    grid.SetSpacing(spacing)
-    grid.SetOrigin((centre_mm - half).tolist())
+    grid = SimpleITK.Image(tuple(reversed(imaging.grid_shape)), SimpleITK.sitkUInt8)
+    grid.SetSpacing(tuple(reversed(imaging.grid_spacing_mm)))
+    grid.SetOrigin(origin_mm)
     return grid
 
 
-def _region_of(grid: Any, series: SeriesVolume) -> tuple[slice, slice, slice]:
+def _part_of(
+    origin_mm: Float[np.ndarray, "3"],
+    size: Int[np.ndarray, "3"],
+    grid_spacing_mm: Float[np.ndarray, "3"],
+    series: SeriesGeometry,
+) -> tuple[slice, slice, slice]:
     """Return the voxels of the series that the grid can reach, with a margin."""
-    size, spacing = np.array(grid.GetSize()), np.array(grid.GetSpacing())
-    low = np.array(grid.GetOrigin()) - spacing / 2 - _MARGIN_MM
-    high = low + size * spacing + 2 * _MARGIN_MM
+    low = origin_mm - grid_spacing_mm / 2 - _MARGIN_MM
+    high = low + size * grid_spacing_mm + 2 * _MARGIN_MM
     inverse = np.linalg.inv(series.affine)
     corners = _corners(list(zip(low, high, strict=True)))
     indices = corners @ inverse[:3, :3].T + inverse[:3, 3]
     first = np.clip(np.floor(indices.min(axis=0)), 0, None).astype(int)
-    last = np.ceil(indices.max(axis=0)).astype(int) + 1
+    last = np.minimum(np.ceil(indices.max(axis=0)).astype(int) + 1, series.shape)
     parts = [slice(int(a), int(b)) for a, b in zip(first, last, strict=True)]
     return parts[0], parts[1], parts[2]
 

@@ -11,11 +11,11 @@ import numpy as np
 import SimpleITK
 from jaxtyping import Bool, Float32
 
-from acfnet_core.cohort.images.volume import SeriesVolume
+from acfnet_core.cohort.images.volume import SeriesGeometry
 
 
 def fill_lost_slices(
-    mask: Bool[np.ndarray, "slice row column"], series: SeriesVolume
+    mask: Bool[np.ndarray, "slice row column"], series: SeriesGeometry
 ) -> Bool[np.ndarray, "slice row column"]:
     """Return the mask with its lost slices interpolated.
 
@@ -33,7 +33,7 @@ def fill_lost_slices(
 
 
 def _depth(
-    mask: Bool[np.ndarray, "row column"], series: SeriesVolume
+    mask: Bool[np.ndarray, "row column"], series: SeriesGeometry
 ) -> Float32[np.ndarray, "row column"]:
     """Return the distance to the outline in mm: inside positive, 0 on its voxels."""
     image = SimpleITK.GetImageFromArray(mask.astype(np.uint8))

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Shaped
 
 from acfnet_core.cohort.images.dicom_index import DicomIndex
 from acfnet_core.cohort.images.refusals import ScanRefusedError
-from acfnet_core.cohort.images.volume import SeriesVolume
+from acfnet_core.cohort.images.volume import SeriesGeometry
 from acfnet_core.cohort.masks.nifti_contents import NIFTI_ERRORS, read_nifti_contents
 
 NiftiLabels = Mapping[int, tuple[str, ...]]
@@ -79,7 +79,7 @@ def place_masks(index: DicomIndex, labels: NiftiLabels) -> tuple[NiftiMask, ...]
 
 
 def read_nifti_mask(
-    mask: NiftiMask, series: SeriesVolume
+    mask: NiftiMask, series: SeriesGeometry
 ) -> Iterator[tuple[str, Bool[np.ndarray, "slice row column"]]]:
     """Yield name and mask of each segment, on the voxels of the CT.
 
@@ -95,7 +95,7 @@ def read_nifti_mask(
 
 
 def _read_on_series(
-    path: Path, series: SeriesVolume
+    path: Path, series: SeriesGeometry
 ) -> Shaped[np.ndarray, "slice row column"]:
     """Return the values with their axes turned to the CT's."""
     reader = SimpleITK.ImageFileReader()
@@ -130,7 +130,7 @@ def _refuse_unless_labels(path: Path) -> None:
 
 
 def _match_axes(
-    reader: Any, series: SeriesVolume
+    reader: Any, series: SeriesGeometry
 ) -> tuple[tuple[int, ...], tuple[bool, ...]]:
     """Return for each axis of the CT the mask's, and whether that runs backwards.
 
@@ -144,13 +144,13 @@ def _match_axes(
     order = tuple(int(axis) for axis in np.abs(between).argmax(axis=1))
     shape = tuple(reversed(reader.GetSize()))
     is_permutation = sorted(order) == [0, 1, 2]
-    if not is_permutation or tuple(shape[axis] for axis in order) != series.hu.shape:
+    if not is_permutation or tuple(shape[axis] for axis in order) != series.shape:
         raise ScanRefusedError("NIFTI_OFF_GRID")
     is_reversed = tuple(bool(between[i, axis] < 0) for i, axis in enumerate(order))
     for corner in itertools.product((False, True), repeat=3):
         index_ct, index_mask = np.ones(4), np.ones(4)
         for i, at_end in enumerate(corner):
-            last = series.hu.shape[i] - 1
+            last = series.shape[i] - 1
             index_ct[i] = last if at_end else 0
             index_mask[order[i]] = last if at_end != is_reversed[i] else 0
         gap_mm = np.linalg.norm(affine @ index_mask - series.affine @ index_ct)

@@ -21,7 +21,7 @@ from acfnet_core.cohort.images.dicom_index import (
     quiet_dicom,
 )
 from acfnet_core.cohort.images.refusals import ScanRefusedError
-from acfnet_core.cohort.images.volume import SeriesVolume
+from acfnet_core.cohort.images.volume import SeriesGeometry
 
 _OFF_SLICE_MM = 0.25
 _BEYOND_VOXELS = 1.0
@@ -35,7 +35,7 @@ _Polygons = dict[int, list[Float[np.ndarray, "point 2"]]]
 
 def read_structures(
     header: InstanceHeader,
-    series: SeriesVolume,
+    series: SeriesGeometry,
     is_wanted: Callable[[str], bool],
 ) -> Iterator[tuple[str, Bool[np.ndarray, "slice row column"]]]:
     """Yield name and mask of each wanted structure, one at a time.
@@ -106,7 +106,7 @@ def inside_polygon(
     return np.cumsum(flips[:, :num_columns], axis=1) % 2 == 1
 
 
-def _place(contours: Any, series: SeriesVolume) -> _Polygons:
+def _place(contours: Any, series: SeriesGeometry) -> _Polygons:
     """Return slice -> polygons as (row, column) in voxels."""
     to_index = np.linalg.inv(series.affine)
     polygons: _Polygons = defaultdict(list)
@@ -115,9 +115,9 @@ def _place(contours: Any, series: SeriesVolume) -> _Polygons:
         indices = points @ to_index[:3, :3].T + to_index[:3, 3]
         number = int(np.rint(indices[:, 0].mean()))
         off_mm = np.abs(indices[:, 0] - number).max() * series.spacing_mm[0]
-        if off_mm > _OFF_SLICE_MM or not 0 <= number < series.hu.shape[0]:
+        if off_mm > _OFF_SLICE_MM or not 0 <= number < series.shape[0]:
             raise ScanRefusedError("RT_OFF_SLICE")
-        edges = np.array(series.hu.shape[1:]) - 0.5 + _BEYOND_VOXELS
+        edges = np.array(series.shape[1:]) - 0.5 + _BEYOND_VOXELS
         if (indices[:, 1:] < -0.5 - _BEYOND_VOXELS).any() or (
             indices[:, 1:] > edges
         ).any():
@@ -156,10 +156,10 @@ def _refuse_skipped(polygons: _Polygons) -> None:
 
 
 def _fill(
-    polygons: _Polygons, series: SeriesVolume
+    polygons: _Polygons, series: SeriesGeometry
 ) -> Bool[np.ndarray, "slice row column"]:
-    mask = np.zeros(series.hu.shape, np.bool_)
-    _, rows, columns = series.hu.shape
+    mask = np.zeros(series.shape, np.bool_)
+    _, rows, columns = series.shape
     for number, outlines in polygons.items():
         filled = [inside_polygon(points, (rows, columns)) for points in outlines]
         for index, one in enumerate(filled):

@@ -16,14 +16,13 @@ from pydicom import Dataset, dcmread
 from pydicom.pixels import iter_pixels
 
 from acfnet_core.cohort.images.refusals import ScanRefusedError
-from acfnet_core.cohort.images.volume import SeriesVolume
+from acfnet_core.cohort.images.volume import SeriesGeometry
 
 _PLACE_TOLERANCE_MM = 0.05
 _DIRECTION_TOLERANCE = 1e-4
 _SPACING_TOLERANCE_MM = 1e-3
 _SAME_SPACING = 0.1
 _SKIPPED_SLICES = 3
-_HALF = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +40,7 @@ class SegFrames:
         LookupError, and other errors of a broken file: see `READ_ERRORS`.
     """
 
-    def __init__(self, path: Path, series: SeriesVolume) -> None:
+    def __init__(self, path: Path, series: SeriesGeometry) -> None:
         self._file = dcmread(path)
         self._series = series
         self.segments: dict[int, str] = {
@@ -71,11 +70,13 @@ class SegFrames:
         if self._frames is None:
             raise ValueError("the frames have other planes than the CT")
         masks = {
-            channel: np.zeros(self._series.hu.shape, np.bool_)
+            channel: np.zeros(self._series.shape, np.bool_)
             for channel in channels.values()
         }
         is_label_map = str(self._file.get("SegmentationType", "")) == "LABELMAP"
         highest = int(self._file.get("MaximumFractionalValue", 1) or 1)
+        # A whole number: compared with a half, every frame would be made floating.
+        half = (highest + 1) // 2
         wanted = [
             index
             for index, frame in enumerate(self._frames)
@@ -86,7 +87,7 @@ class SegFrames:
         ):
             frame = self._frames[index]
             for segment in channels if is_label_map else (frame.segment,):
-                drawn = stored == segment if is_label_map else stored >= _HALF * highest
+                drawn = stored == segment if is_label_map else stored >= half
                 if frame.slot is not None:
                     masks[channels[segment]][frame.slot] |= drawn
                 elif drawn.any():
@@ -94,9 +95,9 @@ class SegFrames:
         return masks
 
 
-def _place_frames(file: Dataset, series: SeriesVolume) -> list[_Frame] | None:
+def _place_frames(file: Dataset, series: SeriesGeometry) -> list[_Frame] | None:
     """Return the frames in their order; None if a plane is not the CT's."""
-    if (int(file.Rows), int(file.Columns)) != series.hu.shape[1:]:
+    if (int(file.Rows), int(file.Columns)) != series.shape[1:]:
         return None
     to_index = np.linalg.inv(series.affine)
     shared = file.SharedFunctionalGroupsSequence[0]
@@ -127,7 +128,7 @@ def _group(shared: Dataset, item: Dataset, name: str) -> Any:
     return item.get(name) or shared.get(name) or ()
 
 
-def _is_same_plane(groups: Dataset, series: SeriesVolume) -> bool:
+def _is_same_plane(groups: Dataset, series: SeriesGeometry) -> bool:
     """Tell whether what these groups say of a plane is what the CT's slices have."""
     in_plane = series.affine[:3, 1:3] / np.array(series.spacing_mm[1:])
     for orientation in groups.get("PlaneOrientationSequence") or ():
@@ -148,10 +149,10 @@ def _is_same_plane(groups: Dataset, series: SeriesVolume) -> bool:
     return True
 
 
-def _slot_of(index: Float[np.ndarray, "3"], series: SeriesVolume) -> int | None:
+def _slot_of(index: Float[np.ndarray, "3"], series: SeriesGeometry) -> int | None:
     slot = int(np.rint(index[0]))
     off_mm = (index - [slot, 0, 0]) * np.array(series.spacing_mm)
     is_there = (
-        np.abs(off_mm).max() <= _PLACE_TOLERANCE_MM and 0 <= slot < series.hu.shape[0]
+        np.abs(off_mm).max() <= _PLACE_TOLERANCE_MM and 0 <= slot < series.shape[0]
     )
     return slot if is_there else None

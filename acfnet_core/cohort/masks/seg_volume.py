@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from acfnet_core.cohort.images.refusals import ScanRefusedError
-from acfnet_core.cohort.images.volume import SeriesVolume
+from acfnet_core.cohort.images.volume import SeriesGeometry
 
 _GEOMETRY_TOLERANCE = 1e-3
 _PLACE_TOLERANCE = 0.02
@@ -21,7 +21,7 @@ _FRACTION_INSIDE = 0.5
 
 
 def read_seg_volume(
-    path: Path, series: SeriesVolume, channels: Mapping[int, str]
+    path: Path, series: SeriesGeometry, channels: Mapping[int, str]
 ) -> dict[str, Bool[np.ndarray, "slice row column"]]:
     """Return the masks of channels; segments of one are joined, and may overlap.
 
@@ -39,7 +39,7 @@ def read_seg_volume(
         raise ScanRefusedError("SEG_OFF_GRID")
     geometry = highdicom.VolumeGeometry(
         affine=series.affine,
-        spatial_shape=series.hu.shape,
+        spatial_shape=series.shape,
         coordinate_system=highdicom.CoordinateSystemNames.PATIENT,
         frame_of_reference_uid=series.frame_of_reference_uid,
     )

@@ -20,7 +20,7 @@ from acfnet_core.cohort.images.dicom_index import (
     quiet_dicom,
 )
 from acfnet_core.cohort.images.refusals import ScanRefusedError
-from acfnet_core.cohort.images.volume import SeriesVolume
+from acfnet_core.cohort.images.volume import SeriesGeometry
 from acfnet_core.cohort.masks.lost_slices import fill_lost_slices
 from acfnet_core.cohort.masks.nifti_mask import (
     NiftiLabels,
@@ -130,7 +130,7 @@ def choose_segmentation(
 
 
 def read_segmentation(
-    segmentation: SegmentationFile, series: SeriesVolume, imaging: ImagingExpectations
+    segmentation: SegmentationFile, series: SeriesGeometry, imaging: ImagingExpectations
 ) -> Masks:
     """Read the contract's channels of a segmentation on the voxels of its CT.
 
@@ -204,7 +204,7 @@ def _refuse_gaps(liver: Bool[np.ndarray, "slice row column"]) -> None:
 
 
 def _read_dicom_seg(
-    path: Path, series: SeriesVolume, imaging: ImagingExpectations
+    path: Path, series: SeriesGeometry, imaging: ImagingExpectations
 ) -> Masks:
     with quiet_dicom():
         try:

@@ -62,8 +62,8 @@ class Manifest(_Record):
     format_version: int
     contract_name: str
     contract_sha256: _Sha256
-    mapping_sha256: _Sha256 | None = None
-    """Of how the site's table was read; null in a store of an earlier version."""
+    reading_sha256: _Sha256 | None = None
+    """Of how table and images were read; null in a store of an earlier version."""
     num_without_outcome: int
     """Rows of the table without time or event."""
     refused: dict[str, int]

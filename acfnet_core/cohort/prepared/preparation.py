@@ -238,7 +238,7 @@ def _finish(
         format_version=FORMAT_VERSION,
         contract_name=contract.name,
         contract_sha256=contract.sha256(),
-        mapping_sha256=sources.mapping.sha256(),
+        reading_sha256=sources.reading_sha256(),
         num_without_outcome=len(prepared.without_outcome),
         refused=dict(sorted(prepared.refused.items())),
         patients=tuple(prepared.patients),

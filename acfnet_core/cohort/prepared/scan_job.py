@@ -17,9 +17,17 @@ from safetensors.numpy import save
 
 from acfnet_core.cohort.contract import CHANNELS, ImagingExpectations
 from acfnet_core.cohort.images.dicom_gate import GatedSeries
-from acfnet_core.cohort.images.dicom_series import read_dicom_series
+from acfnet_core.cohort.images.dicom_series import (
+    locate_series,
+    read_dicom_series,
+    read_part,
+)
 from acfnet_core.cohort.images.refusals import ScanRefusedError
-from acfnet_core.cohort.images.volume import GridVolume, lay_on_grid
+from acfnet_core.cohort.images.volume import (
+    GridVolume,
+    lay_part_on_grid,
+    place_grid,
+)
 from acfnet_core.cohort.masks.nifti_mask import NiftiMask
 from acfnet_core.cohort.masks.segmentation import SegmentationFile, read_segmentation
 from acfnet_core.cohort.prepared.manifest import ScanRecord, spec_of
@@ -134,9 +142,16 @@ def _prepare_scan(
 def _write_scan(
     path: Path, scan: PlannedScan, imaging: ImagingExpectations
 ) -> tuple[bool, ...]:
-    series = read_dicom_series(scan.series)
-    masks = read_segmentation(scan.segmentation, series, imaging)
-    grid = lay_on_grid(series, masks, imaging)
+    series = locate_series(scan.series)
+    try:
+        masks = read_segmentation(scan.segmentation, series, imaging)
+    except ScanRefusedError:
+        # A fault of the CT is told before one of its masks.
+        read_dicom_series(scan.series)
+        raise
+    place = place_grid(series, masks["liver"], imaging)
+    part_hu = read_part(scan.series, place.part)
+    grid = lay_part_on_grid(series, part_hu, masks, imaging, place)
     channel_mask = tuple(channel == "ct" or channel in masks for channel in CHANNELS)
     metadata = {
         "spec_sha256": spec_of(imaging),

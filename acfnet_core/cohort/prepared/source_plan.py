@@ -18,7 +18,11 @@ from acfnet_core.cohort.images.repairs import mend_index
 from acfnet_core.cohort.masks.segmentation import SegmentationFile, segmentations_of
 from acfnet_core.cohort.prepared.scan_plan import PatientPlan, plan_scans
 from acfnet_core.cohort.sources import CohortSources
-from acfnet_core.cohort.table.clinical_table import TableRow
+from acfnet_core.cohort.table.clinical_table import (
+    ClinicalTable,
+    TableRow,
+    examine_clinical_table,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +52,24 @@ class SourcePlan:
         return frozenset(
             header.patient_id for series in self.ct_series for header in series
         )
+
+
+def examine_sources(
+    contract: DataContract, sources: CohortSources
+) -> tuple[ClinicalTable, SourcePlan]:
+    """Read a site's table and headers once: all that can be known without a voxel.
+
+    Returns:
+        The table with its faults, and the plan of its patients, those with an outcome
+        first.
+
+    Raises:
+        DataError: The table or the folder of images cannot be read at all.
+        ConfigError: The mapping does not fit the contract.
+    """
+    table = examine_clinical_table(sources.clinical_table, contract, sources.mapping)
+    everyone = (*table.rows, *table.without_outcome)
+    return table, plan_sources(contract, sources, everyone)
 
 
 def plan_sources(

@@ -29,7 +29,6 @@ from acfnet_core.cohort.prepared.manifest import (
     damaged,
     read_manifest,
 )
-from acfnet_core.cohort.table.mapping import TableMapping
 from acfnet_core.errors import DataError
 from acfnet_core.withholding import withhold_part
 
@@ -75,7 +74,7 @@ class PreparedCohort:
         patients: With an outcome: all that is trained on, counted and judged by.
         without_outcome: To be predicted, and for nothing else.
         refused: Reason code -> number of studies or series that were not used.
-        mapping_sha256: Of how the site's table was read; None if that is not known.
+        reading_sha256: Of how table and images were read; None if that is not known.
     """
 
     contract: DataContract
@@ -83,7 +82,7 @@ class PreparedCohort:
     patients: tuple[PreparedPatient, ...]
     without_outcome: tuple[PreparedInputs, ...] = ()
     refused: dict[str, int] = field(default_factory=dict)
-    mapping_sha256: str | None = None
+    reading_sha256: str | None = None
     _verified: set[str] = field(default_factory=set, compare=False, repr=False)
 
     @property
@@ -147,18 +146,19 @@ class PreparedCohort:
 
 
 def open_store(
-    folder: Path, *, contract: DataContract, mapping: TableMapping | None = None
+    folder: Path, *, contract: DataContract, reading_sha256: str | None = None
 ) -> PreparedCohort:
     """Open what `prepare_cohort` wrote.
 
     Args:
         folder: The store.
         contract: Under which it must have been prepared.
-        mapping: As which the table must have been read; None takes any.
+        reading_sha256: Of how table and images must have been read, as the sources
+            tell it; None takes any.
 
     Raises:
         DataError: `data.not_prepared`, `data.contract_mismatch`,
-            `data.mapping_changed` or `data.store_damaged`.
+            `data.reading_changed` or `data.store_damaged`.
     """
     manifest = read_manifest(folder)
     if manifest is None:
@@ -175,11 +175,12 @@ def open_store(
             f"{contract.sha256()[:12]} is asked for.",
             remedy="Run `acf-client data prepare` under the contract of this run.",
         )
-    if mapping is not None and manifest.mapping_sha256 != mapping.sha256():
+    if reading_sha256 not in {None, manifest.reading_sha256}:
         raise DataError(
-            "data.mapping_changed",
-            f"{folder}: was prepared when site.toml read the clinical table in another "
-            "way than it does now ([data.columns] or [data.table] was changed).",
+            "data.reading_changed",
+            f"{folder}: was prepared when site.toml read table and images in another "
+            "way than it does now ([data.columns], [data.table], [data.nifti_labels] "
+            "or [data.repairs] was changed).",
             remedy="Run `acf-client data prepare` again.",
         )
     num_features = contract.num_clinical_features
@@ -192,7 +193,7 @@ def open_store(
         patients=tuple(_to_patient(record) for record in manifest.patients),
         without_outcome=tuple(_to_inputs(one) for one in manifest.without_outcome),
         refused=dict(manifest.refused),
-        mapping_sha256=manifest.mapping_sha256,
+        reading_sha256=manifest.reading_sha256,
     )
 
 

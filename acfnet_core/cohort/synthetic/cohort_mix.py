@@ -27,12 +27,13 @@ class _Habits:
     form: StudyForm = PLAIN_FORM
     slice_spacing_mm: float
     num_with_rivals: int = 0
+    frames_every: int = 0
     has_digits_for_id: bool = False
     has_other_demographics: bool = False
 
 
 _HABITS = (
-    _Habits(table="public", slice_spacing_mm=5.0, num_with_rivals=3),
+    _Habits(table="public", slice_spacing_mm=5.0, num_with_rivals=3, frames_every=3),
     _Habits(table="german", slice_spacing_mm=2.5, form=StudyForm(masks="RTSTRUCT")),
     _Habits(
         table="percent",

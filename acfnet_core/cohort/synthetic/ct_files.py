@@ -1,5 +1,6 @@
 """Writing a made-up scan as a series of CT slices."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -46,29 +47,48 @@ def write_ct(
     Raises:
         OSError: The folder cannot be written.
     """
-    template = _describe_series(patient, scan, content, demographics)
+    template = describe_series(patient, scan, content, demographics)
     series_uid = str(template.SeriesInstanceUID)
-    folder = study_folder / f"{CT_SERIES_NUMBER}.000000-NA-{series_uid[-5:]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    stored = (content.hu - RESCALE_INTERCEPT).astype("<u2")
-    x_mm, y_mm, first_z_mm = content.first_voxel_mm
+    folder = make_series_folder(study_folder, series_uid)
+    places = zip(stored_values(content), place_slices(content), strict=True)
     headers = []
-    for number, pixels in enumerate(stored, start=1):
-        z_mm = first_z_mm + (number - 1) * content.spacing_mm[0]
+    for number, (pixels, position) in enumerate(places, start=1):
         # The slice's own tags are new elements: those of the template are shared.
         dataset = Dataset()
         dataset.update(template)
         dataset.SOPInstanceUID = make_uid("slice", series_uid, number)
         dataset.InstanceNumber = number
-        dataset.ImagePositionPatient = [
-            f"{place_mm:.3f}" for place_mm in (x_mm, y_mm, z_mm)
-        ]
-        dataset.SliceLocation = f"{z_mm:.3f}"
+        dataset.ImagePositionPatient = position
+        dataset.SliceLocation = position[-1]
         _store_pixels(dataset, pixels, coding)
         dataset.save_as(folder / f"1-{number:03d}.dcm", enforce_file_format=True)
         del dataset.PixelData
         headers.append(dataset)
     return headers
+
+
+def make_series_folder(study_folder: Path, series_uid: str) -> Path:
+    """Make the folder of a study's CT.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    folder = study_folder / f"{CT_SERIES_NUMBER}.000000-NA-{series_uid[-5:]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def stored_values(content: SyntheticScan) -> UInt16[np.ndarray, "slice row column"]:
+    """Return a scan's voxels as files store them, little endian."""
+    return (content.hu - RESCALE_INTERCEPT).astype("<u2")
+
+
+def place_slices(content: SyntheticScan) -> Iterator[list[str]]:
+    """Yield the position of each slice as headers write it, foot to head, in mm."""
+    x_mm, y_mm, first_z_mm = content.first_voxel_mm
+    for number in range(len(content.hu)):
+        z_mm = first_z_mm + number * content.spacing_mm[0]
+        yield [f"{place_mm:.3f}" for place_mm in (x_mm, y_mm, z_mm)]
 
 
 def _store_pixels(
@@ -90,7 +110,7 @@ def _store_pixels(
     dataset["PixelData"].VR = "OB"
 
 
-def _describe_series(
+def describe_series(
     patient: SyntheticPatient,
     scan: PlannedScan,
     content: SyntheticScan,

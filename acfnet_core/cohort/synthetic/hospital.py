@@ -10,14 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from acfnet_core.cohort.synthetic.answer_key import AnswerKey, ImageAnswer, TableAnswer
 from acfnet_core.cohort.synthetic.defects import DEFECTS
 from acfnet_core.cohort.synthetic.patient import SyntheticPatient, patient_rng
+from acfnet_core.cohort.synthetic.row_conflicts import ROW_CONFLICTS
 from acfnet_core.cohort.synthetic.sites import SyntheticSite, draw_site
+from acfnet_core.cohort.synthetic.table import Cell
 from acfnet_core.cohort.synthetic.table_defects import TABLE_DEFECTS
 
 MOST_IMAGE_DEFECTS = 3
 MOST_TABLE_DEFECTS = 2
+MOST_ROW_CONFLICTS = 2
 FEWEST_PATIENTS = 5
 """A smaller site has neither patients without images nor any outside the table."""
 
@@ -36,7 +38,7 @@ class ImageDefectPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class TableDefectPlan:
-    """The row of patient number `index` has the fault."""
+    """The row of patient number `index` has the fault, or the contradiction."""
 
     kind: str
     index: int
@@ -81,7 +83,8 @@ def plan_hospital(
         seed: Of the whole cohort.
         kinds: Image defects, as far as there are patients for them; None draws one to
             three of those that the site can have.
-        has_table_defects: Whether the table has one or two faults.
+        has_table_defects: Whether the table has one or two faults, and one or two rows
+            that contradict themselves.
 
     Raises:
         ValueError: A kind is unknown, or the site's files cannot have it.
@@ -89,32 +92,33 @@ def plan_hospital(
     rng = patient_rng(site.name, _NOBODY, seed=seed, stream=0)
     patients = draw_site(site, seed=seed)
     possible = possible_defects(site)
+    count = 1 + int(rng.integers(MOST_IMAGE_DEFECTS))
     if kinds is None:
-        count = 1 + int(rng.integers(MOST_IMAGE_DEFECTS))
-        kinds = tuple(map(str, rng.choice(possible, size=count, replace=False)))
+        kinds = tuple(map(str, rng.permutation(possible)))
     elif not set(kinds) <= set(possible):
         raise ValueError(f"kinds must be of {possible}, got {kinds}")
+    else:
+        count = len(kinds)
     order = [int(number) for number in rng.permutation(len(patients))]
     without_images, not_in_table, rest = _set_apart(patients, order)
-    imaged = [n for n in rest if patients[n - 1].scans][: len(kinds)]
-    image_defects = tuple(
-        ImageDefectPlan(
-            kind=kind,
-            index=index,
-            position=int(rng.integers(len(patients[index - 1].scans))),
-        )
-        for kind, index in zip(kinds, imaged, strict=False)
-    )
-    in_table = [one.index for one in patients if one.index not in not_in_table]
-    sound = [n for n in rest if n not in imaged]
+    chosen = _choose_patients(site, kinds, [patients[n - 1] for n in rest], count)
+    sound = [n for n in rest if n not in chosen.values()]
+    in_table = [one for one in patients if one.index not in not_in_table]
     return HospitalPlan(
         site=site,
         seed=seed,
         without_images=without_images,
         not_in_table=not_in_table,
-        image_defects=image_defects,
+        image_defects=tuple(
+            ImageDefectPlan(
+                kind=kind,
+                index=index,
+                position=int(rng.integers(len(patients[index - 1].scans))),
+            )
+            for kind, index in chosen.items()
+        ),
         table_defects=(
-            _draw_faults(rng, sound, _rows_before(in_table, imaged))
+            _spoil_table(rng, sound, in_table, set(chosen.values()))
             if has_table_defects
             else ()
         ),
@@ -124,42 +128,13 @@ def plan_hospital(
 def possible_defects(site: SyntheticSite) -> tuple[str, ...]:
     """Return the kinds of image defects that a site's files can have."""
     form = site.form
+    written = {site.form_of(n).ct for n in range(1, site.num_patients + 1)}
     return tuple(
         kind
         for kind, defect in DEFECTS.items()
         if form.masks in defect.formats
+        and not written.isdisjoint(defect.ct_formats)
         and (form.coding == "plain" or not defect.needs_plain_pixels)
-    )
-
-
-def answer_key_of(plan: HospitalPlan) -> AnswerKey:
-    """Return what must be found in a hospital that is written as planned."""
-    site = plan.site
-    patients = draw_site(site, seed=plan.seed)
-    planted = [DEFECTS[one.kind] for one in plan.image_defects]
-    listed = [one for one in patients if one.index not in plan.not_in_table]
-    strangers = [
-        one
-        for one in patients
-        if one.index in plan.not_in_table and plan.has_images(one)
-    ]
-    return AnswerKey(
-        site=site.name,
-        seed=plan.seed,
-        table=site.table,
-        masks=site.form.masks,
-        coding=site.form.coding,
-        has_other_demographics=site.has_other_demographics,
-        num_patients=len(listed),
-        num_patients_without_images=sum(not plan.has_images(one) for one in listed),
-        num_patients_not_in_table=len(strangers)
-        + sum(one.num_strangers for one in planted)
-        + _num_lost_identifiers(plan, patients),
-        num_series=sum(len(one.scans) for one in patients if plan.has_images(one)),
-        num_files_ignored=sum(one.num_ignored for one in planted),
-        num_files_broken=sum(one.num_broken for one in planted),
-        image_defects=tuple(_answer_image(one, plan) for one in plan.image_defects),
-        table_defects=tuple(_answer_table(one, plan) for one in plan.table_defects),
     )
 
 
@@ -178,10 +153,62 @@ def _set_apart(
     return frozenset({unseen}), outside, rest
 
 
-def _rows_before(in_table: list[int], imaged: list[int]) -> dict[int, int]:
-    """Return whose row follows on that of somebody without a defect, and on whose."""
-    pairs = itertools.pairwise(in_table)
-    return {after: before for before, after in pairs if before not in imaged}
+def _choose_patients(
+    site: SyntheticSite,
+    kinds: tuple[str, ...],
+    patients: list[SyntheticPatient],
+    count: int,
+) -> dict[str, int]:
+    """Return whom the first `count` kinds befall for which there is still somebody."""
+    chosen: dict[str, int] = {}
+    for kind in kinds:
+        fit = [
+            one.index
+            for one in patients
+            if one.scans
+            and one.index not in chosen.values()
+            and site.form_of(one.index).ct in DEFECTS[kind].ct_formats
+        ]
+        if fit and len(chosen) < count:
+            chosen[kind] = fit[0]
+    return chosen
+
+
+def _spoil_table(
+    rng: np.random.Generator,
+    sound: list[int],
+    in_table: list[SyntheticPatient],
+    imaged: set[int],
+) -> tuple[TableDefectPlan, ...]:
+    """Draw faults, and contradictions in rows that the faults leave alone."""
+    before = {
+        after.index: one.index
+        for one, after in itertools.pairwise(in_table)
+        if one.index not in imaged
+    }
+    faults = _draw_faults(rng, sound, before)
+    spoilt = {one.index for one in faults}
+    # A row that is repeated must not take a contradiction with it.
+    spoilt |= {
+        before[one.index] for one in faults if TABLE_DEFECTS[one.kind].cell is None
+    }
+    rows = {one.index: one.row for one in in_table}
+    free = [n for n in sound if n not in spoilt]
+    return (*faults, *_draw_conflicts(rng, {n: rows[n] for n in free}))
+
+
+def _draw_conflicts(
+    rng: np.random.Generator, rows: dict[int, dict[str, Cell]]
+) -> tuple[TableDefectPlan, ...]:
+    """Draw contradictions of different kinds, each in a row of its own."""
+    count = 1 + int(rng.integers(MOST_ROW_CONFLICTS))
+    drawn: dict[int, str] = {}
+    for kind in map(str, rng.permutation(list(ROW_CONFLICTS))):
+        fits = ROW_CONFLICTS[kind].fits
+        fit = [n for n, row in rows.items() if n not in drawn and fits(row)]
+        if fit and len(drawn) < count:
+            drawn[fit[0]] = kind
+    return tuple(TableDefectPlan(kind=kind, index=n) for n, kind in drawn.items())
 
 
 def _draw_faults(
@@ -207,38 +234,3 @@ def _draw_faults(
             drawn[fault.column] = TableDefectPlan(kind=kind, index=fit[0])
             taken |= {fit[0], before[fit[0]]} if repeats else {fit[0]}
     return tuple(drawn.values())
-
-
-def _num_lost_identifiers(
-    plan: HospitalPlan, patients: tuple[SyntheticPatient, ...]
-) -> int:
-    """Return how many patients with images lost their identifier in the table."""
-    return sum(
-        TABLE_DEFECTS[one.kind].column == "Patient-ID"
-        and plan.has_images(patients[one.index - 1])
-        for one in plan.table_defects
-    )
-
-
-def _answer_image(one: ImageDefectPlan, plan: HospitalPlan) -> ImageAnswer:
-    defect = DEFECTS[one.kind]
-    return ImageAnswer(
-        kind=one.kind,
-        meaning=defect.meaning,
-        row=plan.row_of(one.index),
-        study=one.position + 1,
-        found_by=defect.found_by,
-        series_codes=defect.series_codes,
-        study_codes=defect.study_codes,
-    )
-
-
-def _answer_table(one: TableDefectPlan, plan: HospitalPlan) -> TableAnswer:
-    fault = TABLE_DEFECTS[one.kind]
-    return TableAnswer(
-        kind=one.kind,
-        meaning=fault.meaning,
-        rule=fault.rule,
-        column=fault.column,
-        row=plan.row_of(one.index),
-    )

@@ -5,7 +5,9 @@ from pathlib import Path
 
 from acfnet_core.cohort.synthetic.answer_key import ANSWER_KEY_NAME
 from acfnet_core.cohort.synthetic.defects import DEFECTS
-from acfnet_core.cohort.synthetic.hospital import HospitalPlan, answer_key_of
+from acfnet_core.cohort.synthetic.hospital import HospitalPlan
+from acfnet_core.cohort.synthetic.hospital_truth import answer_key_of
+from acfnet_core.cohort.synthetic.row_conflicts import ROW_CONFLICTS
 from acfnet_core.cohort.synthetic.site_settings import SETTINGS_NAME, settings_of
 from acfnet_core.cohort.synthetic.sites import (
     PatientWritten,
@@ -80,8 +82,14 @@ def _write_spoilt_table(plan: HospitalPlan, folder: Path) -> None:
         for patient in draw_site(plan.site, seed=plan.seed)
         if patient.index not in plan.not_in_table
     ]
-    rows = [form.write_row(patient.row) for patient in listed]
+    public = [dict(patient.row) for patient in listed]
     places = {patient.index: place for place, patient in enumerate(listed)}
     for one in plan.table_defects:
-        spoil_row(rows, places[one.index], TABLE_DEFECTS[one.kind])
+        if one.kind in ROW_CONFLICTS:
+            row = public[places[one.index]]
+            row.update(ROW_CONFLICTS[one.kind].changes(row))
+    rows = [form.write_row(row) for row in public]
+    for one in plan.table_defects:
+        if one.kind in TABLE_DEFECTS:
+            spoil_row(rows, places[one.index], TABLE_DEFECTS[one.kind])
     write_table(rows, form, folder / form.file_name)

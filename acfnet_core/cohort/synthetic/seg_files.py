@@ -28,7 +28,7 @@ def write_segmentations(
     """Write the masks as DICOM SEG over the slices that hold liver.
 
     Args:
-        slices: Headers of the CT, foot to head.
+        slices: Headers of the CT, foot to head, or the one header of all frames.
         masks: On the CT's voxels.
         study_folder: Gets a folder for each SEG.
         has_rivals: Whether two worse segmentations lie beside it: a liver that is a
@@ -67,6 +67,9 @@ def _write_one(
     has_any = np.any([mask.any(axis=(1, 2)) for mask in masks.values()], axis=0)
     low, high = np.flatnonzero(has_any)[[0, -1]]
     covered = slice(int(low), int(high) + 1)
+    if "NumberOfFrames" in first:
+        # All frames are one source; those without a segment are left out below.
+        covered = slice(None)
     pixels = np.stack([mask[covered] for mask in masks.values()], axis=-1)
     segmentation = highdicom.seg.Segmentation(
         source_images=slices[covered],

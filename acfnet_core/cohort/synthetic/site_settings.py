@@ -3,9 +3,10 @@
 import json
 import re
 from collections.abc import Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
+from acfnet_core.cohort.sources import CohortSources
 from acfnet_core.cohort.synthetic.nifti_files import NIFTI_LABELS
 from acfnet_core.cohort.synthetic.sites import IMAGES_FOLDER, SyntheticSite
 from acfnet_core.cohort.synthetic.table_forms import table_form
@@ -14,15 +15,22 @@ SETTINGS_NAME = "site.toml"
 SITE_FOLDER = "site"
 """Where the settings expect the site's own folder: in the hospital's."""
 
+_ABOVE = PurePosixPath("..")
 
-def settings_of(site: SyntheticSite) -> str:
-    """Return settings that read the hospital's data from its folder `site`."""
+
+def settings_of(site: SyntheticSite, *, data_folder: PurePath = _ABOVE) -> str:
+    """Return settings that read the hospital's data.
+
+    Args:
+        site: The hospital.
+        data_folder: Its folder with table and images; as it is, seen from the folder
+            `site` in it.
+    """
     form = table_form(site.table)
-    above = PurePosixPath("..")
     mapping = form.mapping
     data: dict[str, Any] = {
-        "clinical_table": str(above / form.file_name),
-        "images": str(above / IMAGES_FOLDER),
+        "clinical_table": str(data_folder / form.file_name),
+        "images": str(data_folder / IMAGES_FOLDER),
         "columns": dict(mapping.column_names),
         "table": mapping.dialect.model_dump(mode="json", exclude_defaults=True),
     }
@@ -31,14 +39,26 @@ def settings_of(site: SyntheticSite) -> str:
             str(value): names[0] if len(names) == 1 else list(names)
             for value, names in NIFTI_LABELS.items()
         }
-    lines = [
-        f"# The settings of {site.name}, a made-up hospital. They belong into its",
-        f"# folder {SITE_FOLDER!r}, which `acf-client init` makes.",
-        "",
-        "format_version = 1",
-    ]
+    lines = [f"# The settings of {site.name}, a made-up hospital."]
+    if data_folder == _ABOVE:
+        lines.append(
+            f"# They belong into the folder {SITE_FOLDER!r} in this one, which"
+        )
+        lines.append("# `acf-client init` makes.")
+    lines += ["", "format_version = 1"]
     _add_section(lines, "data", data)
     return "\n".join(lines) + "\n"
+
+
+def made_up_sources(site: SyntheticSite, data_folder: Path) -> CohortSources:
+    """Return where the data lies, and how it is read, as the settings say."""
+    form = table_form(site.table)
+    return CohortSources(
+        clinical_table=data_folder / form.file_name,
+        images_folder=data_folder / IMAGES_FOLDER,
+        mapping=form.mapping,
+        nifti_labels=NIFTI_LABELS if site.form.masks == "NIfTI" else {},
+    )
 
 
 def _add_section(lines: list[str], name: str, content: Mapping[str, Any]) -> None:

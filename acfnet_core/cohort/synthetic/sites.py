@@ -16,6 +16,7 @@ from pathlib import Path
 from acfnet_core.cohort.synthetic.grid import Scanner
 from acfnet_core.cohort.synthetic.image import render_scan
 from acfnet_core.cohort.synthetic.patient import SyntheticPatient, draw_patient
+from acfnet_core.cohort.synthetic.site_sizes import share_out
 from acfnet_core.cohort.synthetic.study_files import (
     PLAIN_FORM,
     StudyForm,
@@ -30,9 +31,6 @@ from acfnet_core.files import make_folder
 
 IMAGES_FOLDER = "images"
 HELD_OUT_NAME = "held-out"
-SIZE_SHARES = (4, 3, 2)
-"""Relative numbers of patients of the sites, cycling."""
-
 SCANNERS: tuple[Scanner, ...] = (
     Scanner(slice_spacing_mm=5.0, pixel_spacing_mm=3.4, noise_hu=9.0, hu_shift=0.0),
     Scanner(slice_spacing_mm=2.5, pixel_spacing_mm=3.2, noise_hu=13.0, hu_shift=-4.0),
@@ -60,6 +58,8 @@ class SyntheticSite:
         scans_missing_probability: Chance of each planned scan not to exist.
         form: How studies are handed over.
         num_with_rivals: So many patients, the first ones, have competing DICOM SEG.
+        frames_every: The CT of every so many-th patient is enhanced multi-frame; 0 for
+            nobody's.
         table: How the clinical table is written.
         has_digits_for_id: Identifiers are digits with zeros in front.
         has_other_demographics: The headers' sex and age are those of other people, as
@@ -78,6 +78,7 @@ class SyntheticSite:
     scans_missing_probability: float
     form: StudyForm = PLAIN_FORM
     num_with_rivals: int = 0
+    frames_every: int = 0
     table: TableFormName = "public"
     has_digits_for_id: bool = False
     has_other_demographics: bool = False
@@ -96,10 +97,23 @@ class SyntheticSite:
             ("hu_shift", -50, 50),
             ("scans_missing_probability", 0, 1),
             ("num_with_rivals", 0, 9999),
+            ("frames_every", 0, 9999),
         ):
             value = getattr(self, field)
             if not low <= value <= high:
                 raise ValueError(f"{field} must be from {low} to {high}, got {value}")
+        if self.frames_every:
+            # Refuses what frames do not go with.
+            replace(self.form, ct="frames")
+
+    def form_of(self, index: int) -> StudyForm:
+        """Return how the studies of patient number `index` (from 1) are written."""
+        has_frames = bool(self.frames_every) and index % self.frames_every == 0
+        return replace(
+            self.form,
+            ct="frames" if has_frames else self.form.ct,
+            has_rivals=index <= self.num_with_rivals,
+        )
 
     @property
     def scanner(self) -> Scanner:
@@ -138,7 +152,7 @@ def default_sites(num_sites: int, num_patients: int) -> tuple[SyntheticSite, ...
         )
     return tuple(
         _make_site(f"hospital-{string.ascii_lowercase[number]}", number, size)
-        for number, size in enumerate(_share_out(num_sites, num_patients))
+        for number, size in enumerate(share_out(num_sites, num_patients))
     )
 
 
@@ -208,6 +222,13 @@ def draw_site(site: SyntheticSite, *, seed: int) -> tuple[SyntheticPatient, ...]
     return tuple(_draw(site, seed, n) for n in range(1, site.num_patients + 1))
 
 
+def draw_demographics(site: SyntheticSite, index: int, *, seed: int) -> Demographics:
+    """Return what the headers of patient number `index` (from 1) say of the person."""
+    # Somebody of the same site whom nobody else knows: the marginals stay the same.
+    other = index + _FIRST_UNKNOWN if site.has_other_demographics else index
+    return Demographics.of(_draw(site, seed, other))
+
+
 def write_images(
     site: SyntheticSite,
     images: Path,
@@ -241,10 +262,8 @@ def _write_patient(
     if index in left_out:
         return index
     patient = _draw(site, seed, index)
-    # Somebody of the same site whom nobody else knows: the marginals stay the same.
-    other = index + _FIRST_UNKNOWN if site.has_other_demographics else index
-    demographics = Demographics.of(_draw(site, seed, other))
-    form = replace(site.form, has_rivals=index <= site.num_with_rivals)
+    demographics = draw_demographics(site, index, seed=seed)
+    form = site.form_of(index)
     for scan in patient.scans:
         content = render_scan(patient, scan, site.scanner)
         write_study(
@@ -276,13 +295,3 @@ def _make_site(name: str, number: int, num_patients: int) -> SyntheticSite:
         hu_shift=scanner.hu_shift,
         scans_missing_probability=SCANS_MISSING_PROBABILITIES[number % 3],
     )
-
-
-def _share_out(num_sites: int, num_patients: int) -> list[int]:
-    """Split patients over sites by `SIZE_SHARES`; each gets one, none is lost."""
-    shares = [SIZE_SHARES[number % len(SIZE_SHARES)] for number in range(num_sites)]
-    spare = num_patients - num_sites
-    sizes = [1 + spare * share // sum(shares) for share in shares]
-    for number in range(num_patients - sum(sizes)):
-        sizes[number % num_sites] += 1
-    return sizes

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from acfnet_core.cohort.synthetic.ct_files import PixelCoding, write_ct
+from acfnet_core.cohort.synthetic.frame_files import write_frames
 from acfnet_core.cohort.synthetic.image import SyntheticScan
 from acfnet_core.cohort.synthetic.nifti_files import write_nifti
 from acfnet_core.cohort.synthetic.patient import PlannedScan, SyntheticPatient
@@ -13,6 +14,8 @@ from acfnet_core.cohort.synthetic.structure_files import write_structures
 from acfnet_core.cohort.synthetic.study_header import Demographics, study_folder_of
 
 MaskFormat = Literal["DICOM SEG", "RTSTRUCT", "NIfTI"]
+CtFormat = Literal["slices", "frames"]
+"""A file for each slice, or one enhanced multi-frame file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +25,24 @@ class StudyForm:
     Args:
         masks: Format of the segmentation.
         coding: How pixels are stored.
+        ct: Slices or frames; frames go with plain pixels, and not with RTSTRUCT.
         has_rivals: Whether two more DICOM SEG compete with the right one.
+
+    Raises:
+        ValueError: Frames are asked for with what they do not go with.
     """
 
     masks: MaskFormat = "DICOM SEG"
     coding: PixelCoding = "plain"
+    ct: CtFormat = "slices"
     has_rivals: bool = False
+
+    def __post_init__(self) -> None:
+        if self.ct == "frames" and (self.masks == "RTSTRUCT" or self.coding != "plain"):
+            raise ValueError(
+                "ct='frames' goes with plain pixels and without RTSTRUCT, got "
+                f"masks={self.masks!r}, coding={self.coding!r}"
+            )
 
 
 PLAIN_FORM = StudyForm()
@@ -39,7 +54,8 @@ class WrittenStudy:
     """Where the files of a study lie.
 
     Attributes:
-        ct_folder: With one file for each slice, named in the order of the slices.
+        ct_folder: With one file for each slice, named in the order of the slices, or
+            with one file of all frames.
         mask_files: All segmentations.
     """
 
@@ -48,7 +64,7 @@ class WrittenStudy:
 
     @property
     def slices(self) -> list[Path]:
-        """The files of the CT, foot to head."""
+        """The files of the CT, foot to head; of frames there is one."""
         return sorted(self.ct_folder.glob("1-*.dcm"))
 
 
@@ -76,9 +92,12 @@ def write_study(
     """
     person = demographics or Demographics.of(patient)
     folder = study_folder_of(patient, scan, images)
-    slices = write_ct(
-        patient, scan, content, folder, demographics=person, coding=form.coding
-    )
+    if form.ct == "frames":
+        slices = [write_frames(patient, scan, content, folder, demographics=person)]
+    else:
+        slices = write_ct(
+            patient, scan, content, folder, demographics=person, coding=form.coding
+        )
     if form.masks == "DICOM SEG":
         write_segmentations(slices, content.masks, folder, has_rivals=form.has_rivals)
     elif form.masks == "RTSTRUCT":

@@ -5,14 +5,12 @@ own codes are faults until the site has said so here.
 """
 
 import datetime
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from acfnet_core.canonical import canonical_json
 from acfnet_core.cohort.contract import ClinicalColumn, DataContract
 from acfnet_core.config import Section
 from acfnet_core.errors import ConfigError
@@ -98,14 +96,10 @@ class TableMapping:
     column_names: Mapping[str, str] = field(default_factory=dict)
     dialect: TableDialect = PLAIN
 
-    def sha256(self) -> str:
-        """Return the hash of what the site has said; order does not matter.
-
-        It tells two mappings apart, and alone leaves the site.
-        """
+    def content(self) -> dict[str, object]:
+        """Return what has been said, for hashing; a setting left as it is is absent."""
         dialect = self.dialect.model_dump(mode="json", exclude_defaults=True)
-        content = {"column_names": dict(self.column_names), "dialect": dialect}
-        return hashlib.sha256(canonical_json(content)).hexdigest()
+        return {"column_names": dict(self.column_names), "dialect": dialect}
 
 
 AS_AGREED = TableMapping()
@@ -123,8 +117,8 @@ def refuse_unfit(mapping: TableMapping, contract: DataContract) -> None:
         raise ConfigError(
             "config.invalid",
             "\n".join(faults),
-            remedy="Correct [data.columns] and [data.table] in site.toml; "
-            "contract.toml lists the columns.",
+            remedy="Correct [data.columns] and [data.table] in site.toml, or in the "
+            "file that describes the cohort; contract.toml lists the columns.",
         )
 
 

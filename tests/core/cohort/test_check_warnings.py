@@ -77,7 +77,7 @@ def test_warnings_have_no_identifier(report: CheckReport) -> None:
 def test_the_report_has_the_hash_of_the_mapping(
     report: CheckReport, sources: CohortSources
 ) -> None:
-    assert report.mapping_sha256 == sources.mapping.sha256()
+    assert report.reading_sha256 == sources.reading_sha256()
 
 
 def test_expectations_that_are_not_met_are_counted(sources: CohortSources) -> None:

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from fractions import Fraction
 from itertools import permutations
 
@@ -9,7 +10,9 @@ from hypothesis.extra.numpy import arrays
 from references.weighted_mean import slow_shares, slow_weighted_mean
 
 from acfnet_core.federation.admission import AdmittedUpdate
-from acfnet_core.federation.aggregation import aggregation_weights, weighted_mean
+from acfnet_core.federation.aggregation import Weighing, aggregation_weights
+from acfnet_core.federation.parameters import FlatParameters
+from acfnet_core.federation.strategies.averaging import Averaging
 
 NUM_VALUES = 6
 COUNTS = st.lists(st.integers(1, 5000), min_size=1, max_size=6)
@@ -60,6 +63,13 @@ def test_more_patients_never_weigh_less(counts: list[int], cap: float) -> None:
 
 def test_without_a_cap_shares_are_those_of_the_patients() -> None:
     assert aggregation_weights([10, 30, 60], cap=1.0) == [0.1, 0.3, 0.6]
+
+
+def weighted_mean(updates: Sequence[AdmittedUpdate], *, cap: float) -> FlatParameters:
+    """FedAvg by patients."""
+    rule = Averaging(weighing=Weighing(cap=cap))
+    base = np.zeros_like(updates[0].parameters)
+    return rule.aggregate(updates, base=base, state={}, round_number=1)[0]
 
 
 @settings(deadline=None, max_examples=60)

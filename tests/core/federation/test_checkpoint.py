@@ -8,8 +8,11 @@ from acfnet_core.federation import checkpoint
 from acfnet_core.federation.checkpoint import (
     MANIFEST_FILE,
     PARAMETERS_FILE,
+    STATE_FILE,
     completed_rounds,
+    latest_checkpoint,
     load_checkpoint,
+    read_checkpoint,
     round_folder,
     save_checkpoint,
 )
@@ -136,6 +139,82 @@ def test_a_kill_between_the_two_files_leaves_the_earlier_round_the_latest(
     assert (round_folder(tmp_path, 2) / PARAMETERS_FILE).is_file()
     assert completed_rounds(tmp_path) == [1]
     _assert_damaged(tmp_path, 2)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_kill_while_a_round_is_written_again_leaves_no_mixture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    for number in range(3):
+        _save(tmp_path, number)
+    written: list[str] = []
+
+    def killed_after(path: Path, content: bytes) -> None:
+        if len(written) > first:
+            raise KeyboardInterrupt
+        write_atomically(path, content)
+        written.append(path.name)
+
+    monkeypatch.setattr(checkpoint, "write_atomically", killed_after)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(
+            tmp_path,
+            _arrays(9),
+            run="run-1",
+            round_number=2,
+            contributors={},
+            state={"momentum": np.ones(3, np.float32)},
+        )
+    assert latest_checkpoint(tmp_path).manifest.round == 1
+
+
+def test_what_the_strategy_remembers_comes_back_to_the_last_bit(tmp_path: Path) -> None:
+    state = {"momentum": np.array([0.1, -0.0, np.pi], np.float32)}
+    save_checkpoint(
+        tmp_path,
+        _arrays(1),
+        run="run-1",
+        round_number=1,
+        contributors={},
+        state=state,
+    )
+    found = read_checkpoint(tmp_path, 1).state
+    assert {name: array.tobytes() for name, array in found.items()} == {
+        name: array.tobytes() for name, array in state.items()
+    }
+
+
+def test_a_damaged_state_is_noticed(tmp_path: Path) -> None:
+    save_checkpoint(
+        tmp_path,
+        _arrays(1),
+        run="run-1",
+        round_number=1,
+        contributors={},
+        state={"momentum": np.ones(3, np.float32)},
+    )
+    path = round_folder(tmp_path, 1) / STATE_FILE
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    _assert_damaged(tmp_path, 1)
+
+
+def test_the_latest_round_is_the_last_intact_one(tmp_path: Path) -> None:
+    for number in range(4):
+        _save(tmp_path, number)
+    for number in (2, 3):
+        (round_folder(tmp_path, number) / PARAMETERS_FILE).write_bytes(b"torn")
+    found = latest_checkpoint(tmp_path)
+    assert found.manifest.round == 1
+    assert sha256_of(flatten(found.arrays)) == sha256_of(flatten(_arrays(1)))
+
+
+def test_a_run_of_which_nothing_is_intact_is_reported(tmp_path: Path) -> None:
+    _save(tmp_path, 0)
+    (round_folder(tmp_path, 0) / PARAMETERS_FILE).unlink()
+    with pytest.raises(DataError, match="absent or damaged"):
+        latest_checkpoint(tmp_path)
 
 
 def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:

@@ -170,9 +170,10 @@ def test_a_reply_carries_the_agreed_fields_and_no_other() -> None:
         "parameters_sha256",
         "num_examples",
         "num_steps",
-        "mapping_sha256",
+        "reading_sha256",
         "counts",
         "metrics",
+        "personal",
         "seconds",
         "signature",
     }

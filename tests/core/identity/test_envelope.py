@@ -21,6 +21,7 @@ def claim() -> UpdateClaim:
         base_sha256="a" * 64,
         parameters_sha256="b" * 64,
         num_examples=40,
+        reading_sha256="d" * 64,
     )
 
 
@@ -37,6 +38,8 @@ CHANGES: list[dict[str, Any]] = [
     {"base_sha256": "c" * 64},
     {"parameters_sha256": "c" * 64},
     {"num_examples": 41},
+    {"reading_sha256": "e" * 64},
+    {"reading_sha256": None},
 ]
 
 
@@ -85,6 +88,7 @@ def test_any_bytes_are_no_signature(signature: bytes) -> None:
         base_sha256="a" * 64,
         parameters_sha256="b" * 64,
         num_examples=0,
+        reading_sha256=None,
     )
     with pytest.raises(ProtocolError):
         verify_update(key, claim, signature)
@@ -98,6 +102,7 @@ def test_any_bytes_are_no_signature(signature: bytes) -> None:
         {"num_examples": 2.0},
         {"round": True},
         {"base_sha256": "A" * 64},
+        {"reading_sha256": ""},
         {"site": "../a"},
         {"run": ""},
         {"more": 1},

@@ -26,10 +26,11 @@ from acfnet_core.training import site_round
 from acfnet_core.training.batches import make_batch
 from acfnet_core.training.compute import ComputeOptions
 from acfnet_core.training.early_stopping import CohortParts, divide_cohort
+from acfnet_core.training.evaluation import cohort_counts
 from acfnet_core.training.local_training import StepFinished, TrainingEvent
 from acfnet_core.training.model_arrays import load_arrays, model_arrays
 from acfnet_core.training.reproducibility import derive_seed
-from acfnet_core.training.site_round import SiteAnswer, answer_round, cohort_counts
+from acfnet_core.training.site_round import SiteAnswer, answer_round
 
 SITE = "hospital-a"
 CPU = torch.device("cpu")
@@ -274,6 +275,7 @@ def test_the_signature_verifies_with_the_sites_key_alone(
         base_sha256=request.base_sha256,
         parameters_sha256=reply.parameters_sha256 or request.base_sha256,
         num_examples=30,
+        reading_sha256=reply.reading_sha256,
     )
     signature = base64.b64decode(reply.signature)
     verify_update(site_key.public_key(), claim, signature)

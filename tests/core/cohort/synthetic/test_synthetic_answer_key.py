@@ -16,11 +16,12 @@ from acfnet_core.cohort.synthetic.answer_key import (
 )
 from acfnet_core.cohort.synthetic.defects import DEFECTS
 from acfnet_core.cohort.synthetic.hospital import (
-    answer_key_of,
     plan_clean_hospital,
     plan_hospital,
     possible_defects,
 )
+from acfnet_core.cohort.synthetic.hospital_truth import answer_key_of
+from acfnet_core.cohort.synthetic.row_conflicts import ROW_CONFLICTS
 from acfnet_core.cohort.synthetic.sites import draw_site
 from acfnet_core.cohort.synthetic.table_defects import TABLE_DEFECTS
 
@@ -75,6 +76,27 @@ def test_a_key_tells_what_was_not_found(hospitals: dict[str, Hospital]) -> None:
     assert ("codes: found" in found) == bool(hospital.plan.image_defects)
 
 
+def test_headers_of_other_people_are_warned_of_as_the_key_says(tmp_path: Path) -> None:
+    site = replace(SITES["percent"], num_patients=16)
+    plan = plan_hospital(site, seed=4)
+    hospital = write_hospital(plan, tmp_path / "hospital")
+    key = key_in(hospital.folder)
+    assert [one.is_warned_of for one in key.linkage.values()] == [True, True]
+    assert key.linkage["sex"].num_agreeing < key.linkage["sex"].num_compared
+    assert not differences_from_check(key, hospital.check())
+
+
+def test_a_key_tells_of_headers_that_agree_more_than_they_should(
+    hospitals: dict[str, Hospital],
+) -> None:
+    hospital = hospitals["german"]
+    key = key_in(hospital.folder)
+    wrong = key.linkage["sex"].model_copy(update={"num_agreeing": 0})
+    changed = key.model_copy(update={"linkage": {**key.linkage, "sex": wrong}})
+    (difference,) = differences_from_check(changed, hospital.check())
+    assert difference.startswith("headers and table: found")
+
+
 def test_the_key_names_the_rows_of_the_table_as_it_was_written(
     hospitals: dict[str, Hospital],
 ) -> None:
@@ -83,6 +105,7 @@ def test_the_key_names_the_rows_of_the_table_as_it_was_written(
         key = key_in(hospital.folder)
         named = [one.row for one in key.image_defects]
         named += [one.row for one in key.table_defects]
+        named += [one.row for one in key.table_conflicts]
         assert all(2 <= row <= rows + 1 for row in named)
 
 
@@ -103,12 +126,19 @@ def test_one_to_three_image_defects_are_drawn_and_all_kinds_come() -> None:
     assert kinds == set(possible_defects(site))
 
 
-def test_all_faults_of_tables_come() -> None:
-    site = SITES["german"]
-    plans = [plan_hospital(site, seed=seed) for seed in range(25)]
-    assert {one.kind for plan in plans for one in plan.table_defects} == set(
-        TABLE_DEFECTS
-    )
+def test_all_faults_and_contradictions_of_tables_come() -> None:
+    site = replace(SITES["german"], num_patients=8)
+    plans = [plan_hospital(site, seed=seed) for seed in range(40)]
+    drawn = {one.kind for plan in plans for one in plan.table_defects}
+    assert drawn == {*TABLE_DEFECTS, *ROW_CONFLICTS}
+
+
+def test_defects_of_frames_befall_patients_with_frames_alone() -> None:
+    site = SITES["public"]
+    for seed in range(30):
+        for one in plan_hospital(site, seed=seed).image_defects:
+            ct_formats = DEFECTS[one.kind].ct_formats
+            assert site.form_of(one.index).ct in ct_formats
 
 
 def test_every_defect_is_possible_at_some_site() -> None:
@@ -130,6 +160,7 @@ def test_a_kind_that_the_site_cannot_have_is_refused() -> None:
 def test_a_clean_hospital_has_an_empty_key() -> None:
     key = answer_key_of(plan_clean_hospital(SITES["german"], seed=1))
     assert (key.image_defects, key.table_defects) == ((), ())
+    assert key.table_conflicts == ()
     assert key.num_patients_not_in_table == 0
 
 

@@ -26,6 +26,7 @@ def test_four_hospitals_differ_in_scanner_table_and_archive() -> None:
     assert len({site.table for site in sites}) == 4
     assert {site.form.masks for site in sites} == {"DICOM SEG", "RTSTRUCT", "NIfTI"}
     assert [site.form.coding for site in sites].count("JPEG 2000") == 1
+    assert sum(site.frames_every > 0 for site in sites) == 1
     assert sum(site.has_digits_for_id for site in sites) == 1
     assert sum(site.has_other_demographics for site in sites) == 1
 

@@ -1,4 +1,6 @@
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from references.synthetic_hospitals import (
@@ -10,18 +12,26 @@ from references.synthetic_hospitals import (
 from acfnet_core.cohort.images.refusals import GATE_CODES, REASONS
 from acfnet_core.cohort.synthetic.defects import DEFECTS
 from acfnet_core.cohort.synthetic.hospital import possible_defects
+from acfnet_core.cohort.synthetic.study_files import MaskFormat
 
 SEED = 3
-SITES = {site.form.masks: site for site in quick_sites(1)[:2] + quick_sites(1)[3:]}
-EVERYWHERE = [
-    (masks, kind) for masks in SITES for kind in possible_defects(SITES[masks])
-]
-OF_CT = [kind for kind, defect in DEFECTS.items() if len(defect.formats) == len(SITES)]
+MASKS = get_args(MaskFormat)
+PUBLIC, GERMAN, _, FRENCH = quick_sites(1)
+SITES = {
+    "DICOM SEG": PUBLIC,
+    "RTSTRUCT": GERMAN,
+    "NIfTI": FRENCH,
+    "frames": replace(PUBLIC, frames_every=1),
+    "frames with NIfTI": replace(FRENCH, frames_every=1),
+}
+WHOLE = ("DICOM SEG", "frames")
+"""What happens to a CT is the same whatever the format of the masks."""
+OF_CT = [kind for kind, defect in DEFECTS.items() if len(defect.formats) == len(MASKS)]
 CASES = [
-    (masks, kind)
-    for masks, kind in EVERYWHERE
-    # What happens to slices is the same whatever the format of the masks.
-    if masks == "DICOM SEG" or kind not in OF_CT
+    (name, kind)
+    for name, site in SITES.items()
+    for kind in possible_defects(site)
+    if name in WHOLE or kind not in OF_CT
 ]
 
 
@@ -29,16 +39,16 @@ CASES = [
 def hospitals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Hospital]:
     folder = tmp_path_factory.mktemp("hospitals")
     return {
-        masks: write_clean_hospital(site, folder / site.name, seed=SEED)
-        for masks, site in SITES.items()
+        name: write_clean_hospital(site, folder / name, seed=SEED)
+        for name, site in SITES.items()
     }
 
 
-@pytest.mark.parametrize(("masks", "kind"), CASES)
+@pytest.mark.parametrize(("name", "kind"), CASES)
 def test_each_defect_is_found_as_the_catalogue_says(
-    hospitals: dict[str, Hospital], tmp_path: Path, masks: str, kind: str
+    hospitals: dict[str, Hospital], tmp_path: Path, name: str, kind: str
 ) -> None:
-    hospital = hospitals[masks].copy(tmp_path / "hospital")
+    hospital = hospitals[name].copy(tmp_path / "hospital")
     defect = DEFECTS[kind]
     defect.plant(next(hospital.studies()))
     images = hospital.check().images
@@ -52,13 +62,13 @@ def test_each_defect_is_found_as_the_catalogue_says(
 
 
 @pytest.mark.parametrize(
-    ("masks", "kind"),
+    ("name", "kind"),
     [case for case in CASES if DEFECTS[case[1]].found_by == "prepare"],
 )
 def test_what_headers_do_not_show_is_found_by_the_preparation(
-    hospitals: dict[str, Hospital], tmp_path: Path, masks: str, kind: str
+    hospitals: dict[str, Hospital], tmp_path: Path, name: str, kind: str
 ) -> None:
-    hospital = hospitals[masks].copy(tmp_path / "hospital")
+    hospital = hospitals[name].copy(tmp_path / "hospital")
     DEFECTS[kind].plant(next(hospital.studies()))
     _, refused = hospital.prepare(tmp_path / "store")
     assert [one.codes for one in refused] == [DEFECTS[kind].study_codes]
@@ -74,9 +84,10 @@ def test_a_defect_promises_codes_that_exist(kind: str) -> None:
 def test_a_clean_hospital_of_every_format_gives_all_its_scans(
     hospitals: dict[str, Hospital],
 ) -> None:
-    for masks, hospital in hospitals.items():
+    for hospital in hospitals.values():
         images = hospital.check().images
         assert images is not None
+        masks = hospital.plan.site.form.masks
         assert images.scans_by_kind == {masks: images.num_series}
 
 

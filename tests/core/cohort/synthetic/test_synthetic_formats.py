@@ -25,12 +25,16 @@ from acfnet_core.cohort.masks.segmentation import (
 )
 from acfnet_core.cohort.synthetic.image import SyntheticScan, render_scan
 from acfnet_core.cohort.synthetic.seg_files import RIVAL_DESCRIPTIONS
-from acfnet_core.cohort.synthetic.sites import draw_site
+from acfnet_core.cohort.synthetic.sites import SyntheticSite, draw_site
 from acfnet_core.cohort.synthetic.structure_files import outline_mask
 
 SEED = 8
-SITES = {
+SITES: dict[str, SyntheticSite] = {
     site.table: replace(site, scans_missing_probability=0.0) for site in quick_sites(1)
+}
+SITES |= {
+    f"{table} in frames": replace(SITES[table], frames_every=1)
+    for table in ("public", "french")
 }
 
 
@@ -136,7 +140,27 @@ def test_headers_of_one_site_describe_other_people(
         (patient,) = draw_site(hospital.plan.site, seed=SEED)
         header = pydicom.dcmread(next(hospital.studies()).slices[0])
         agrees[table] = header.PatientAge == f"{patient.age:03d}Y"
-    assert agrees == {"public": True, "german": True, "percent": False, "french": True}
+    assert [table for table in agrees if not agrees[table]] == ["percent"]
+
+
+def test_frames_are_one_enhanced_file(hospitals: dict[str, Hospital]) -> None:
+    for study in hospitals["public in frames"].studies():
+        (path,) = study.slices
+        header = pydicom.dcmread(path, stop_before_pixels=True)
+        assert header.SOPClassUID == pydicom.uid.EnhancedCTImageStorage
+        assert header.NumberOfFrames == len(header.PerFrameFunctionalGroupsSequence)
+
+
+def test_every_so_many_th_patient_has_frames() -> None:
+    site = replace(SITES["public"], frames_every=3)
+    forms = [site.form_of(index).ct for index in range(1, 8)]
+    assert [n for n, ct in enumerate(forms, start=1) if ct == "frames"] == [3, 6]
+
+
+@pytest.mark.parametrize("table", ["german", "percent"])
+def test_frames_do_not_go_with_structures_or_compression(table: str) -> None:
+    with pytest.raises(ValueError, match="ct='frames' goes with plain pixels"):
+        replace(SITES[table], frames_every=2)
 
 
 @settings(deadline=None, max_examples=40)

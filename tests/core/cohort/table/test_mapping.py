@@ -35,40 +35,6 @@ def test_a_column_has_a_percent_sign_or_a_unit_factor() -> None:
         TableDialect(percent=("a",), unit_factors={"a": 0.01})
 
 
-def test_the_hash_does_not_depend_on_the_order() -> None:
-    one = TableMapping(
-        column_names={"Alter": "age", "Sexe": "sex"},
-        dialect=TableDialect(unit_factors={"a": 0.1, "b": 10.0}),
-    )
-    other = TableMapping(
-        column_names={"Sexe": "sex", "Alter": "age"},
-        dialect=TableDialect(unit_factors={"b": 10.0, "a": 0.1}),
-    )
-    assert one.sha256() == other.sha256()
-
-
-@pytest.mark.parametrize(
-    "mapping",
-    [
-        TableMapping(column_names={"Alter": "age"}),
-        TableMapping(dialect=TableDialect(decimal_mark=",")),
-        TableMapping(dialect=TableDialect(codes={"sex": {"m": "1"}})),
-        TableMapping(dialect=TableDialect(sheet=2)),
-    ],
-)
-def test_the_hash_tells_mappings_apart(mapping: TableMapping) -> None:
-    assert mapping.sha256() != AS_AGREED.sha256()
-
-
-def test_the_hash_of_no_mapping_is_fixed() -> None:
-    assert AS_AGREED.sha256().startswith("dc3fbcaaf981")
-
-
-def test_a_setting_that_is_not_given_is_not_hashed() -> None:
-    spelled_out = TableMapping(dialect=TableDialect(decimal_mark=".", sheet=1))
-    assert spelled_out.sha256() == AS_AGREED.sha256()
-
-
 def test_everything_that_does_not_fit_is_told_at_once() -> None:
     dialect = TableDialect(
         date_formats={"age": "%d.%m.%Y"},

@@ -1,0 +1,1 @@
+"""An app of plain Flower whose sites train nothing."""

@@ -1,0 +1,151 @@
+"""How far a run is: what `acf-server run show` tells."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from acf_server.run_events import (
+    RoundStarted,
+    RunFailed,
+    RunInterrupted,
+    SiteAskedAgain,
+    SiteFailed,
+    WaitingForSites,
+    read_events,
+)
+from acf_server.run_files import (
+    RoundRecord,
+    RunStatus,
+    SiteRecord,
+    read_rounds,
+    read_run,
+    read_sites,
+)
+from acf_server.run_plan import read_plan
+from acfnet_core.federation.checkpoint import completed_rounds
+
+
+class SiteOverview(BaseModel):
+    """One site of the roster.
+
+    `last_code` is the last failure that was seen, whether it has passed or not.
+    """
+
+    name: str
+    rounds_answered: int
+    rounds_failed: int
+    last_code: str | None
+
+
+class RunOverview(BaseModel):
+    """A run at this moment.
+
+    `rounds_done` counts complete rounds; `doing` says in words what goes on, if it is
+    known; the figures are of the last model that the sites have judged.
+    """
+
+    run: str
+    status: RunStatus
+    rounds: int
+    rounds_done: int
+    doing: str | None
+    mean_seconds_per_round: float | None
+    mean_loss: float | None
+    mean_c: float | None
+    num_patients: int | None
+    sites: list[SiteOverview]
+
+
+def overview_of(run_folder: Path) -> RunOverview:
+    """Read how far a run is.
+
+    Raises:
+        ConfigError: The folder holds no run.
+        MachineError: One of its files is damaged.
+    """
+    run = read_run(run_folder)
+    rounds = read_rounds(run_folder)
+    judged = [record for record in rounds if record.num_patients is not None]
+    last = judged[-1] if judged else None
+    told = {site.name: site for site in read_sites(run_folder)}
+    codes = _last_codes(run_folder)
+    return RunOverview(
+        run=run.name,
+        status=run.status,
+        rounds=run.rounds,
+        rounds_done=max(completed_rounds(run_folder), default=0),
+        doing=_doing(run_folder) if run.status == "running" else None,
+        mean_seconds_per_round=_mean_seconds(rounds),
+        mean_loss=last.mean_loss if last else None,
+        mean_c=last.mean_c if last else None,
+        num_patients=last.num_patients if last else None,
+        sites=[
+            _site_overview(site.name, told.get(site.name), codes.get(site.name))
+            for site in read_plan(run_folder).sites
+        ],
+    )
+
+
+def describe_run(overview: RunOverview) -> Iterator[str]:
+    """Yield the lines for people."""
+    yield (
+        f"{overview.run}: {overview.status}, {overview.rounds_done} of "
+        f"{overview.rounds} rounds complete"
+    )
+    if overview.doing:
+        yield f"now: {overview.doing}"
+    if overview.mean_seconds_per_round is not None:
+        yield f"a round took {overview.mean_seconds_per_round:.1f} s on average"
+    if overview.mean_loss is not None:
+        concordance = (
+            "" if overview.mean_c is None else f", Harrell's C {overview.mean_c:.3f}"
+        )
+        yield (
+            f"last judged model: loss {overview.mean_loss:.3f}{concordance} "
+            f"(n = {overview.num_patients}, on training patients)"
+        )
+    for site in overview.sites:
+        failures = f", {site.rounds_failed} without" if site.rounds_failed else ""
+        code = f"; last failure {site.last_code}" if site.last_code else ""
+        answered = f"{site.rounds_answered} rounds answered"
+        yield f"  {site.name:<30} {answered}{failures}{code}"
+
+
+def _mean_seconds(rounds: list[RoundRecord]) -> float | None:
+    """Return the mean duration of the rounds that trained."""
+    trained = [record.seconds for record in rounds if record.round and record.seconds]
+    return sum(trained) / len(trained) if trained else None
+
+
+def _site_overview(
+    name: str, told: SiteRecord | None, last_code: str | None
+) -> SiteOverview:
+    return SiteOverview(
+        name=name,
+        rounds_answered=told.rounds_answered if told else 0,
+        rounds_failed=sum(told.rounds_failed.values()) if told else 0,
+        last_code=last_code,
+    )
+
+
+def _last_codes(run_folder: Path) -> dict[str, str]:
+    return {
+        event.site: event.code
+        for event in read_events(run_folder)
+        if isinstance(event, SiteFailed | SiteAskedAgain)
+    }
+
+
+def _doing(run_folder: Path) -> str | None:
+    """Say what the last event that tells it means."""
+    for event in reversed(read_events(run_folder)):
+        if isinstance(event, RoundStarted):
+            if event.round > event.num_rounds:
+                return "the sites judge the last model"
+            return f"round {event.round} of {event.num_rounds}"
+        if isinstance(event, WaitingForSites):
+            return f"waiting for {', '.join(event.missing)}"
+        if isinstance(event, RunInterrupted | RunFailed):
+            return f"broke off ({event.code}); it is taken up again by itself"
+    return None
