@@ -10,6 +10,7 @@
 #   make memory   memory and time of a site's data commands as patients grow in number
 #   make bench    time and memory of a training step: about 15 minutes
 #   make rounds   what a round costs beside NVIDIA FLARE and plain Flower: about an hour
+#   make strategies   every strategy on sites that differ: about 12 minutes
 #   make soak     kills, hostile replies, bad lines, full disks, many sites: about two hours
 #   make errors   write docs/errors.md from the catalogue of errors
 #   make clean    remove the environment and what the tools left
@@ -27,7 +28,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test check static format learn cross-validate fuzz read memory rounds soak bench errors clean
+.PHONY: demo test check static format learn cross-validate fuzz read memory rounds strategies soak bench errors clean
 
 demo: $(INSTALLED)
 	$(BIN)/acf-server demo --dir $(DIR)
@@ -71,6 +72,9 @@ read: $(INSTALLED)
 
 memory: $(INSTALLED)
 	PYTHONPATH=tests $(BIN)/python benchmarks/cohort_memory.py --write benchmarks/cohort_memory.md
+
+strategies: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/strategies.py --write benchmarks/strategies.md
 
 soak: $(INSTALLED_DEV)
 	for what in kills hostile line many_sites large_model disk; do \

@@ -287,6 +287,13 @@ def tell(folder: Path) -> Iterator[str]:
             f"{one['mib']:.0f} ({one['process_mib']:.0f}) | "
             f"{one['mib'] / floor['mib']:.2f} |"
         )
+    yield (
+        "\nThe floor and the other readers turn every slice into numbers, and so does "
+        "our reading of pixels alone. The whole time point hashes every byte of every "
+        "file and checks every header; of the slices it turns into numbers those that "
+        "the grid around the liver can reach, here 118. Compressed slices are decoded "
+        "wherever they lie."
+    )
     whole = found[WHOLE]
     yield (
         f"\nThe aim for a whole time point is {AIM:g} times the floor in time; it "

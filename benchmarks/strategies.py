@@ -269,7 +269,8 @@ def tell(options: argparse.Namespace) -> Iterator[str]:
         "training is SGD too. A fifth is kept back and judges all. Figures are means "
         f"over seeds {listed}, in brackets the least and the most; a seed decides who "
         "is kept back, the division and the first model. The pooled model and each "
-        "site's own take as many steps as in the run. The last column counts the seeds "
+        "site's own take as many steps as in the run; differences are from the pooled "
+        "model of the same training, AdamW or SGD. The last column counts the seeds "
         "whose C is not below the pooled model's 95 % interval "
         f"({NUM_BOOTSTRAP} resamples)."
     )

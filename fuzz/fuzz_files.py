@@ -34,6 +34,7 @@ with atheris.instrument_imports(include=["pydicom", "highdicom", "acfnet_core.co
     from acfnet_core.cohort.images.dicom_gate import gate_index
     from acfnet_core.cohort.images.dicom_index import (
         READ_ERRORS,
+        headers_if_dicom,
         index_folder,
         quiet_dicom,
         read_header,
@@ -58,6 +59,7 @@ def header(content: bytes) -> None:
     """Read the header of a DICOM file."""
     path = FOLDER / "one.dcm"
     path.write_bytes(content)
+    headers_if_dicom(path)
     with contextlib.suppress(*READ_ERRORS), quiet_dicom():
         read_header(path)
 

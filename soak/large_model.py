@@ -18,10 +18,11 @@ from consortium import Consortium, describe_machine
 from many_sites import KIB_OF_MIB, enrol, serve, server_kib
 
 from acf_client.supernode import start_supernode
-from acf_server import runs
+from acf_server import run_writing
 from acf_server.coordinator import initialise
 from acf_server.run_config import RunConfig, RunSection
 from acf_server.run_files import read_rounds, read_run
+from acf_server.runs import create_run
 from acf_server.superlink import free_loopback_port
 from acfnet_core.cohort.contract import shipped_contract
 from acfnet_core.cohort.contract_toml import contract_to_toml
@@ -41,7 +42,7 @@ def play(options: argparse.Namespace, folder: Path) -> Iterator[str]:
         f"tensor-{number:02d}": chance.standard_normal(size, np.float32)
         for number in range(NUM_TENSORS)
     }
-    vars(runs)["model_arrays"] = lambda model: tensors
+    vars(run_writing)["model_arrays"] = lambda model: tensors
     port = free_loopback_port()
     coordinator = initialise(
         folder / "coordinator",
@@ -70,7 +71,7 @@ def play(options: argparse.Namespace, folder: Path) -> Iterator[str]:
             model={"size": "tiny"},
             training=LocalTrainingSettings(local_steps=1),
         )
-        run = runs.create_run(coordinator, config)
+        run = create_run(coordinator, config)
         started = monotonic()
         while read_run(run).status == "running":
             peak_kib = max(peak_kib, server_kib(made))

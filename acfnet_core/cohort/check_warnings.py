@@ -58,15 +58,18 @@ def warn_of_images(
     accepted = [one for one in series if one.is_accepted and one.spacing_mm]
     between = [one.spacing_mm[0] for one in accepted if one.spacing_mm]
     within = [side for one in accepted if one.spacing_mm for side in one.spacing_mm[1:]]
+    headers = [one.headers[0] for one in accepted]
+    thick = [h.slice_thickness_mm for h in headers if h.slice_thickness_mm is not None]
     for what, found, expected in (
-        ("slices", between, imaging.expected_slice_spacing_mm),
-        ("pixels", within, imaging.expected_pixel_spacing_mm),
+        ("spacings of slices", between, imaging.expected_slice_spacing_mm),
+        ("spacings of pixels", within, imaging.expected_pixel_spacing_mm),
+        ("thicknesses of slices", thick, imaging.expected_slice_thickness_mm),
     ):
         num_outside = sum(_is_outside(mm, expected) for mm in found)
         if expected and num_outside:
             yield CheckWarning(
                 code="UNEXPECTED_SPACING",
-                text=f"{num_outside} of {len(found)} spacings of {what} in accepted "
+                text=f"{num_outside} of {len(found)} {what} in accepted "
                 f"series lie outside {expected[0]:g} to {expected[1]:g} mm",
             )
     num_other = sum(not _is_of_phase(one, imaging) for one in accepted)

@@ -1,9 +1,9 @@
 """What the contract asks of images: which scans count, and on which grid they lie."""
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, model_serializer, model_validator
 
 from acfnet_core.cohort.contract_columns import ClinicalColumn, ContractSection
 
@@ -36,7 +36,7 @@ class HeaderCheck(ContractSection):
 class ImagingExpectations(ContractSection):
     """Which scans are used and the grid on which they are laid.
 
-    `min_slices`, `max_slice_spacing_mm` and the window of months are bounds: what lies
+    `min_slices`, `max_slice_...` and the window of months are bounds: what lies
     beyond them is refused. `expected_...`, `phase_words` and `min_scans` are
     expectations: `data check` warns of what differs, and it is used all the same.
     """
@@ -69,9 +69,13 @@ class ImagingExpectations(ContractSection):
     """Of more time points, those nearest to the resection are kept."""
     min_slices: Annotated[int, Field(ge=2)] = 3
     max_slice_spacing_mm: _Positive = 10.0
+    max_slice_thickness_mm: _Positive | None = None
+    """Of what the headers call the thickness of a slice, where they do."""
     expected_slice_spacing_mm: tuple[_Positive, _Positive] | None = None
     expected_pixel_spacing_mm: tuple[_Positive, _Positive] | None = None
     """Least and greatest distance between slices and between pixels."""
+    expected_slice_thickness_mm: tuple[_Positive, _Positive] | None = None
+    """Least and greatest thickness of a slice."""
     header_check: HeaderCheck = HeaderCheck()
 
     @model_validator(mode="after")
@@ -84,10 +88,25 @@ class ImagingExpectations(ContractSection):
             raise ValueError("segments must name a liver: the crop is centred on it")
         if self.min_scans > self.max_scans:
             raise ValueError("min_scans is above max_scans")
-        for bounds in (self.expected_slice_spacing_mm, self.expected_pixel_spacing_mm):
+        for bounds in (
+            self.expected_slice_spacing_mm,
+            self.expected_pixel_spacing_mm,
+            self.expected_slice_thickness_mm,
+        ):
             if bounds is not None and bounds[0] > bounds[1]:
                 raise ValueError("an expected spacing's least is above its greatest")
         return self
+
+    @model_serializer(mode="wrap")
+    def _leave_later_fields_out(
+        self, serialise: Callable[[Any], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Write what came later only where it is set: earlier hashes stay."""
+        content = serialise(self)
+        for name in ("max_slice_thickness_mm", "expected_slice_thickness_mm"):
+            if content.get(name) is None:
+                content.pop(name, None)
+        return content
 
     def references(self) -> Iterator[str]:
         """Yield the columns of the table that the images need or are compared with."""

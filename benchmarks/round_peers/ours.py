@@ -19,7 +19,7 @@ from round_peers.round_clock import RoundClock
 from round_peers.sixty_tensors import sixty_tensors
 from round_peers.stand_ins import put_in_place
 
-from acf_server import runs
+from acf_server import run_writing
 from acf_server.coordinator import Coordinator, initialise
 from acf_server.enrolment import approve_site, invite_site
 from acf_server.run_config import RunConfig, RunSection
@@ -152,5 +152,5 @@ def _create_run(coordinator: Coordinator, task: Task) -> Path:
         model={"size": "tiny"},
         training=LocalTrainingSettings(local_epochs=1),
     )
-    put_in_place(runs, "model_arrays", lambda _: sixty_tensors(task.mb))
+    put_in_place(run_writing, "model_arrays", lambda _: sixty_tensors(task.mb))
     return create_run(coordinator, config)

@@ -5,7 +5,7 @@ store; `data_report_html.py` makes the page. Patients are rows of the table: the
 identifier and no pseudonym, but there are their images.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,27 +20,16 @@ from acfnet_core.cohort.check import CheckReport, check_planned
 from acfnet_core.cohort.contract import DataContract
 from acfnet_core.cohort.prepared.manifest import read_manifest
 from acfnet_core.cohort.prepared.preparation import make_pseudonym
-from acfnet_core.cohort.prepared.scan_plan import PatientPlan, count_codes
 from acfnet_core.cohort.prepared.source_plan import examine_sources
-from acfnet_core.cohort.prepared.store import PreparedCohort, open_store
+from acfnet_core.cohort.prepared.store import (
+    PreparedCohort,
+    PreparedInputs,
+    open_store,
+)
 from acfnet_core.cohort.refused_rows import rows_of_codes
 from acfnet_core.cohort.sources import CohortSources
 from acfnet_core.cohort.table.clinical_table import TableRow
 from acfnet_core.cohort.table.feature_values import feature_values
-
-
-@dataclass(frozen=True, kw_only=True)
-class RefusedOnReading:
-    """Scans that passed by their headers and were refused once their voxels were read.
-
-    Attributes:
-        codes: Code -> scans.
-        rows: Rows with fewer prepared scans than planned; which code is whose is known
-            where there is one code.
-    """
-
-    codes: dict[str, int]
-    rows: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +45,8 @@ class DataReport:
             nothing has been prepared.
         scans: By rows of the table.
         refused_rows: Code -> rows of the table that have a study refused with it.
+        refused_on_reading: Code -> row of each scan that passed by its headers and was
+            refused once its voxels were read.
         num_missing_in_table: Prepared patients whom the table has no more.
     """
 
@@ -67,7 +58,7 @@ class DataReport:
     num_patients_by_scans: dict[int, int] | None
     scans: tuple[ShownScan, ...]
     refused_rows: dict[str, tuple[int, ...]]
-    refused_on_reading: RefusedOnReading
+    refused_on_reading: dict[str, tuple[int, ...]]
     num_missing_in_table: int
 
     @property
@@ -94,7 +85,9 @@ class DataReport:
             "num_scans": len(self.scans),
             "num_scans_marked": self.num_odd,
             "refused_rows": {code: list(r) for code, r in self.refused_rows.items()},
-            "refused_on_reading": self.refused_on_reading.codes,
+            "refused_on_reading": {
+                c: len(r) for c, r in self.refused_on_reading.items()
+            },
         }
 
 
@@ -116,7 +109,6 @@ def gather_report(site: Site) -> DataReport:
     rows = {make_pseudonym(key, row.patient_id): row.row_number for row in everyone}
     prepared = (*store.patients, *store.without_outcome) if store else ()
     known = [one for one in prepared if one.pseudonym in rows]
-    num_by_row = {rows[one.pseudonym]: len(one.scans) for one in known}
     return DataReport(
         contract=contract,
         check=check,
@@ -130,7 +122,7 @@ def gather_report(site: Site) -> DataReport:
         ),
         scans=tuple(show_scans(store, rows)) if store else (),
         refused_rows=rows_of_codes(plans),
-        refused_on_reading=_refused_on_reading(plans, store, num_by_row),
+        refused_on_reading=_refused_on_reading(known, rows),
         num_missing_in_table=len(prepared) - len(known),
     )
 
@@ -149,17 +141,10 @@ def _open_prepared(
 
 
 def _refused_on_reading(
-    plans: Sequence[PatientPlan],
-    store: PreparedCohort | None,
-    num_by_row: dict[int, int],
-) -> RefusedOnReading:
-    """Find what a plan by headers promised and the store does not hold."""
-    if store is None:
-        return RefusedOnReading(codes={}, rows=())
-    codes = Counter(store.refused) - Counter(count_codes(plans))
-    rows = [
-        plan.row.row_number
-        for plan in plans
-        if len(plan.scans) > num_by_row.get(plan.row.row_number, len(plan.scans))
-    ]
-    return RefusedOnReading(codes=dict(sorted(codes.items())), rows=tuple(sorted(rows)))
+    patients: Sequence[PreparedInputs], rows: dict[str, int]
+) -> dict[str, tuple[int, ...]]:
+    found: dict[str, list[int]] = defaultdict(list)
+    for patient in patients:
+        for code in patient.refused:
+            found[code].append(rows[patient.pseudonym])
+    return {code: tuple(sorted(numbers)) for code, numbers in sorted(found.items())}

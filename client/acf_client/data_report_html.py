@@ -19,7 +19,6 @@ from acf_client.data_report_sections import (
     describe_features,
     describe_follow_up,
     describe_refusals,
-    join_rows,
 )
 from acfnet_core.cohort.contract import CHANNELS
 from acfnet_core.cohort.prepared.stored_scan import (
@@ -91,7 +90,6 @@ def render_data_report(report: DataReport) -> str:
         follow_up_figure=_draw_follow_up(report, follow_up),
         scan_figures=_draw_scans(report.scans),
         refusals=describe_refusals(report),
-        rows_on_reading=join_rows(report.refused_on_reading.rows),
         bounds={
             "share": 100 * LEAST_LIVER_SHARE_INSIDE,
             "ml": LIVER_ML_RANGE,

@@ -60,7 +60,7 @@ def describe_refusals(report: DataReport) -> list[RefusalRow]:
     images = report.check.images
     if images is None:
         return []
-    on_reading = report.refused_on_reading.codes
+    on_reading = report.refused_on_reading
     codes = {*images.series_codes, *images.study_codes, *on_reading}
     rows = [
         RefusalRow(
@@ -68,7 +68,7 @@ def describe_refusals(report: DataReport) -> list[RefusalRow]:
             meaning=REASONS[code],
             what_to_do=WHAT_TO_DO[code],
             num_series=images.series_codes.get(code, 0),
-            num_studies=images.study_codes.get(code, 0) + on_reading.get(code, 0),
+            num_studies=images.study_codes.get(code, 0) + len(on_reading.get(code, ())),
             rows=join_rows(_rows_of(report, code)),
             is_note=code in NOTES,
         )
@@ -173,11 +173,8 @@ def join_rows(rows: Sequence[int]) -> str:
 
 
 def _rows_of(report: DataReport, code: str) -> list[int]:
-    rows = set(report.refused_rows.get(code, ()))
-    on_reading = report.refused_on_reading
-    if list(on_reading.codes) == [code]:
-        rows.update(on_reading.rows)
-    return sorted(rows)
+    early = report.refused_rows.get(code, ())
+    return sorted({*early, *report.refused_on_reading.get(code, ())})
 
 
 def _tick_step(last_months: float) -> float:

@@ -181,7 +181,7 @@ def describe_event(event: RunEvent) -> str | None:
     if isinstance(event, WaitingForSites):
         return f"waiting for {', '.join(event.missing)}"
     if isinstance(event, ReadinessChecked):
-        return "\n".join(describe_readiness(site) for site in event.sites)
+        return "\n  ".join(describe_readiness(site) for site in event.sites)
     line = _LINES.get(event.kind)
     return None if line is None else line.format(**event.model_dump())
 

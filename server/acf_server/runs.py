@@ -3,10 +3,7 @@
 The rounds are done by the server (run_keeper.py); nothing here has to stay.
 """
 
-import platform
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from time import monotonic
 
@@ -22,34 +19,22 @@ from acf_server.run_events import (
     follow_events,
 )
 from acf_server.run_files import (
-    CONTRACT_FILE,
     RUN_FILE,
     RunRecord,
     RunStatus,
     end_run,
     read_run,
     reopen_run,
-    write_record,
 )
 from acf_server.run_keeper import stop_flower_run
-from acf_server.run_plan import RunPlan, write_plan
+from acf_server.run_writing import refuse_second_run, write_run
 from acf_server.superlink import flower_server, require_running
-from acfnet_core import __version__
-from acfnet_core.cohort.contract import DataContract, load_contract
-from acfnet_core.cohort.contract_toml import contract_to_toml
+from acfnet_core.cohort.contract import load_contract
 from acfnet_core.errors import ConfigError, MachineError, restore_error
-from acfnet_core.federation.checkpoint import save_checkpoint
-from acfnet_core.files import make_folder, write_atomically
-from acfnet_core.model.config import AcfNetConfig
-from acfnet_core.model.network import build_model
-from acfnet_core.model.parameter_counts import num_parameters
-from acfnet_core.training.model_arrays import model_arrays
 
 ASK_SERVER_S = 5.0
 SERVER_AWAY_S = 60.0
 """How long a follower waits for a server that may be starting again."""
-PACKAGES = ("flwr", "torch", "numpy", "pydicom", "highdicom", "SimpleITK")
-"""Whose versions a report states, beside our own and Python's."""
 
 
 def create_run(coordinator: Coordinator, config: RunConfig) -> Path:
@@ -66,27 +51,10 @@ def create_run(coordinator: Coordinator, config: RunConfig) -> Path:
     public_keys = _public_keys(coordinator, run.sites)
     plan = resolve_plan(config, contract, public_keys)
     run_folder = coordinator.runs_folder / run.name
-    if run_folder.exists():
-        raise ConfigError(
-            "config.run_exists",
-            f"{run_folder}: a run of the name {run.name!r} exists.",
-            remedy="Give the new run another name in run.toml.",
-        )
+    refuse_second_run(run_folder)
     # Nothing is written for a run that cannot begin: its name stays free.
     require_running(coordinator)
-    make_folder(run_folder)
-    write_atomically(run_folder / CONTRACT_FILE, contract_to_toml(contract).encode())
-    model = build_model(AcfNetConfig.model_validate(plan.model), seed=run.seed)
-    save_checkpoint(
-        run_folder,
-        model_arrays(model),
-        run=run.name,
-        round_number=0,
-        contributors={},
-    )
-    write_plan(run_folder, plan)
-    record = _record(config, plan, contract, num_parameters(model))
-    write_record(run_folder / RUN_FILE, record)
+    write_run(run_folder, config, plan, contract)
     return run_folder
 
 
@@ -222,35 +190,3 @@ def _public_keys(coordinator: Coordinator, names: tuple[str, ...]) -> dict[str, 
         site.load_key()
         keys[name] = site.public_key or ""
     return keys
-
-
-def _record(
-    config: RunConfig, plan: RunPlan, contract: DataContract, num_parameters: int
-) -> RunRecord:
-    run = config.run
-    return RunRecord(
-        name=run.name,
-        study=run.study,
-        purpose=run.purpose,
-        started_utc=datetime.now(UTC),
-        finished_utc=None,
-        status="running",
-        rounds=run.rounds,
-        seed=run.seed,
-        model=plan.model,
-        num_parameters=num_parameters,
-        training={**plan.training, "loss": plan.loss},
-        strategy=plan.strategy,
-        contract_name=f"{contract.name} version {contract.version}",
-        contract_sha256=plan.contract_sha256,
-        features=list(contract.features),
-        endpoint=contract.endpoint.name,
-        minimum_cell=contract.minimum_cell,
-        data_origin=run.data_origin,
-        landmark_months=run.landmark_months,
-        software={
-            "acfnet": __version__,
-            "Python": platform.python_version(),
-            **{name: metadata.version(name) for name in PACKAGES},
-        },
-    )

@@ -13,7 +13,7 @@ from references.command_line import Program, refused
 
 from acf_client.cli import main
 from acf_client.data import prepare_site
-from acf_client.data_report import DataReport, RefusedOnReading, gather_report
+from acf_client.data_report import DataReport, gather_report
 from acf_client.data_report_html import render_data_report
 from acf_client.data_report_sections import (
     describe_allowed,
@@ -232,21 +232,18 @@ def test_an_assumed_time_and_a_mended_series_are_said(report: DataReport) -> Non
     assert "months, assumed, mended: GANTRY_TILT" in words
 
 
-def test_a_code_that_came_up_on_reading_has_the_rows_that_lack_a_scan(
+def test_codes_that_came_up_on_reading_have_the_rows_of_their_patients(
     report: DataReport,
 ) -> None:
-    late = RefusedOnReading(codes={"SEG_OFF_GRID": 2}, rows=(3, 4))
-    found = describe_refusals(replace(report, refused_on_reading=late))
-    (line,) = [row for row in found if row.code == "SEG_OFF_GRID"]
-    assert (line.num_series, line.num_studies, line.rows) == (0, 2, "3, 4")
-
-
-def test_of_two_codes_on_reading_neither_is_given_to_a_row(report: DataReport) -> None:
-    late = RefusedOnReading(codes={"SEG_OFF_GRID": 1, "DECODE_FAILED": 1}, rows=(3, 4))
+    late = {"SEG_OFF_GRID": (3, 4, 4), "DECODE_FAILED": (4,)}
     changed = replace(report, refused_on_reading=late)
-    lines = {row.code: row.rows for row in describe_refusals(changed)}
-    assert lines["SEG_OFF_GRID"] == lines["DECODE_FAILED"] == ""
-    assert "in rows 3, 4" in words_of(render_data_report(changed))
+    lines = {row.code: row for row in describe_refusals(changed)}
+    found = {code: (lines[code].num_studies, lines[code].rows) for code in late}
+    assert found == {"SEG_OFF_GRID": (3, "3, 4"), "DECODE_FAILED": (1, "4")}
+    assert changed.as_json()["refused_on_reading"] == {
+        "SEG_OFF_GRID": 3,
+        "DECODE_FAILED": 1,
+    }
 
 
 def test_a_mixed_up_meaning_cannot_become_markup(report: DataReport) -> None:
@@ -336,7 +333,7 @@ def test_faults_of_the_table_are_told_by_row_and_never_by_value(
 ) -> None:
     client.run("data", "report", "--folder", table_site.folder)
     words = words_of(table_site.data_report_path.read_text(encoding="utf-8"))
-    assert "are above the contract's maximum (rows 3)" in words.replace("&#39;", "'")
+    assert "is above the contract's maximum (row 3)" in words.replace("&#39;", "'")
     assert "900" not in words
 
 

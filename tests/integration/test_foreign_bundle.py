@@ -12,7 +12,12 @@ from references.demo_runs import TIMEOUT_S, demo_command, write_planted_table
 
 from acf_server.control import Control
 from acf_server.coordinator import Coordinator, open_coordinator
-from acf_server.run_events import EVENTS_FILE, RunEvent, SiteFailed, follow_events
+from acf_server.run_events import (
+    EVENTS_FILE,
+    ReadinessChecked,
+    RunEvent,
+    follow_events,
+)
 from acf_server.superlink import flower_server
 from acfnet_core.federation.bundle import bundle_folder
 from acfnet_core.federation.checkpoint import round_folder
@@ -75,8 +80,10 @@ def test_a_bundle_that_shadows_the_installed_app_runs_at_no_site(
         "app = ClientApp()\n"
     )
     events = play(open_coordinator(consortium / "coordinator"), bundle)
-    failed = [event for event in events if isinstance(event, SiteFailed)]
-    assert {event.site for event in failed} == {"thin-slices", "thick-slices"}
+    (asked,) = [event for event in events if isinstance(event, ReadinessChecked)]
+    codes = {site.site: site.codes for site in asked.sites}
+    refused = ("protocol.bundle_refused",)
+    assert codes == {"thin-slices": refused, "thick-slices": refused}
     assert not marker.exists()
     for site in ("thin-slices", "thick-slices"):
         log = consortium / "sites" / site / "logs" / "supernode.log"

@@ -62,7 +62,7 @@ def test_sites_that_are_ready_are_told_with_their_machines(plan: RunPlan) -> Non
     event = check(plan, reply("hospital-b"), reply("hospital-a", device="cuda"))
     assert [site.site for site in event.sites] == ["hospital-a", "hospital-b"]
     assert not any(site.codes for site in event.sites)
-    assert describe_event(event) == "\n".join(
+    assert describe_event(event) == "\n  ".join(
         f"{name}: ready (acfnet {__version__}, {device}, 12 GiB of disk free, "
         "5.5 GiB of memory free)"
         for name, device in (("hospital-a", "cuda"), ("hospital-b", "cpu"))

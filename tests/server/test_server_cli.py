@@ -15,6 +15,7 @@ from acf_server.cli import app, main
 from acf_server.coordinator import Coordinator, initialise
 from acf_server.run_events import RunEvent, RunFailed
 from acf_server.run_files import RUN_FILE, write_record
+from acf_server.run_plan import StrategySettings
 from acf_server.superlink import check_port_is_free, free_loopback_port
 from acfnet_core.cohort.contract import shipped_contract
 from acfnet_core.cohort.contract_toml import contract_to_toml
@@ -74,7 +75,7 @@ def finished_run(coordinator: Coordinator) -> Path:
     """The folder of a run, as far as `evaluate` looks before it reads a table."""
     folder = coordinator.runs_folder / "first"
     folder.mkdir()
-    (folder / "run.json").write_text("{}")
+    write_record(folder / RUN_FILE, make_run(name="first"))
     (folder / "contract.toml").write_text(contract_to_toml(CONTRACT))
     return folder
 
@@ -190,6 +191,18 @@ def test_an_unusable_held_out_table_is_named(
     folder = coordinator.folder
     ended = server.run("evaluate", "first", "--clinical", table, "--folder", folder)
     refused(ended, code, word)
+
+
+def test_a_run_without_a_global_model_is_not_evaluated(
+    server: Program, coordinator: Coordinator, finished_run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "t.csv").touch()
+    alone = make_run(name="first", strategy=StrategySettings(name="local_only"))
+    write_record(finished_run / RUN_FILE, alone)
+    folder = coordinator.folder
+    table = tmp_path / "t.csv"
+    ended = server.run("evaluate", "first", "--clinical", table, "--folder", folder)
+    refused(ended, "data.path_not_found", "local_only", "acf-server report first")
 
 
 def test_an_error_is_json_when_json_was_asked_for(

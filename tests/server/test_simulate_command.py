@@ -34,7 +34,8 @@ def test_it_answers_with_all_figures_and_the_next_command(
 ) -> None:
     run = write_run_toml(tmp_path, "trial", rounds=1)
     out = tmp_path / "out"
-    ended = server.run("simulate", run, "--clinical", table, "--out", out, "--json")
+    options = ("--clinical", table, "--out", out, "--no-compare", "--json")
+    ended = server.run("simulate", run, *options)
     assert ended.status == 0, ended.stderr
     result = SimulationResult.model_validate_json(ended.stdout)
     assert [site.name for site in result.sites] == ["pseudo-1", "pseudo-2"]

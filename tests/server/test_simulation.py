@@ -26,8 +26,8 @@ from acfnet_core.federation.checkpoint import load_checkpoint
 from acfnet_core.federation.parameters import FlatParameters, flatten
 from acfnet_core.model.config import MODEL_NAME
 
-NUM_PATIENTS = 100
-NUM_HELD_OUT = 20
+NUM_PATIENTS = 75
+NUM_HELD_OUT = 15
 NAMES = ("pseudo-1", "pseudo-2", "pseudo-3")
 
 
@@ -262,7 +262,7 @@ def test_a_coordinators_folder_is_refused(tmp_path: Path) -> None:
 def test_too_many_sites_are_refused_with_the_numbers(tmp_path: Path) -> None:
     error = refusal(tmp_path, replace(table_of(tmp_path), num_sites=9))
     assert error.code == "data.too_few_patients"
-    assert "80 patients" in error.message
+    assert "60 patients" in error.message
     assert "9 sites" in error.message
 
 
@@ -332,7 +332,7 @@ def test_a_cohort_below_the_minimum_is_refused(
 
 
 def test_a_run_that_fails_is_written_down_as_failed(tmp_path: Path) -> None:
-    # Half of 80 / 3 patients are fewer than the minimum for training and validation.
+    # Of 13 patients a part is fewer than the minimum for training and validation.
     with pytest.raises(AcfnetError) as failed:
         play(tmp_path, table_of(tmp_path, 50), further="validation_share = 0.4")
     run_folder = tmp_path / "out" / "runs" / "trial"

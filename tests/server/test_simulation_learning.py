@@ -34,7 +34,7 @@ def play(
 def skewed(tmp_path_factory: pytest.TempPathFactory) -> SimulationResult:
     """Four sites that differ in their outcomes."""
     folder = tmp_path_factory.mktemp("skewed")
-    table = write_table(folder / "table.csv", 400, seed=11)
+    table = write_table(folder / "table.csv", 300, seed=11)
     cohorts = DividedTable(
         sources=CohortSources(clinical_table=table),
         contract="crlm",
@@ -42,7 +42,7 @@ def skewed(tmp_path_factory: pytest.TempPathFactory) -> SimulationResult:
         split="label",
         concentration=1.0,
     )
-    return play(folder, cohorts, rounds=6)
+    return play(folder, cohorts, rounds=5)
 
 
 def c_of(result: SimulationResult, name: str) -> Interval:

@@ -112,7 +112,7 @@ def gate_series(
     if _can_place(unique, codes):
         unique = sorted(unique, key=_height_of)
         stack = judge_stack(unique, imaging, repairs)
-        codes += stack.codes
+        codes += [code for code in stack.codes if not _is_explained(code, codes)]
         repaired += stack.repaired
     if stack is None or not NOTES.issuperset(codes):
         return GatedSeries(headers=tuple(unique), codes=tuple(codes), spacing_mm=None)
@@ -124,6 +124,14 @@ def gate_series(
         slots=stack.slots,
         slice_step_mm=stack.step_mm,
     )
+
+
+def _is_explained(code: str, codes: Sequence[str]) -> bool:
+    """Tell whether a fault of the stack is another one seen from the side.
+
+    Pixels of two sizes make an even stack look uneven to highdicom.
+    """
+    return code == "NON_UNIFORM_SPACING" and "MIXED_PIXELSPACING" in codes
 
 
 def _without_copies(
@@ -161,6 +169,7 @@ def _findings(headers: list[InstanceHeader]) -> list[tuple[str, bool]]:
     is_multi_frame = _is_multi_frame(headers)
     return [
         ("MIXED_PATIENT", len({header.patient_id for header in headers}) > 1),
+        ("MIXED_STUDY", len({header.study_uid for header in headers}) > 1),
         ("NO_PATIENT_ID", not all(header.patient_id for header in headers)),
         ("ONLY_LOCALIZER", all(localizers)),
         ("MULTI_FRAME", is_multi_frame),

@@ -36,6 +36,7 @@ from acfnet_core.cohort.images.header_values import (
     integer_of,
     is_in_hu,
     named_series_of,
+    number_of,
     numbers_of,
     segment_labels_of,
     text_of,
@@ -66,8 +67,7 @@ READ_ERRORS = (
 """What pydicom and highdicom raise on broken files. Their texts hold values of the
 header, so that none of them may be chained or logged."""
 
-_TAGS = [
-    "AcquisitionNumber",
+HEADER_KEYWORDS = (
     "BitsAllocated",
     "BurnedInAnnotation",
     "Columns",
@@ -95,10 +95,13 @@ _TAGS = [
     "SeriesDescription",
     "SeriesInstanceUID",
     "SeriesNumber",
+    "SliceThickness",
     "StudyDate",
     "StudyInstanceUID",
     *HEADER_TAGS,
-]
+)
+"""What is read of a file; of a plain one `plain_head` reads it."""
+
 _NIFTI_MASK = re.compile(r"(.*_)?seg(mentation)?\.nii(\.gz)?", re.IGNORECASE)
 _PREAMBLE_BYTES = 132
 _BATCH = 1000
@@ -146,6 +149,7 @@ class InstanceHeader:
     orientation: tuple[float, ...] | None
     pixel_spacing: tuple[float, ...] | None
     has_rescale: bool
+    slice_thickness_mm: float | None = None
     referenced_series: tuple[str, ...] = field(default=(), repr=False)
     segment_labels: tuple[str, ...] = field(default=(), repr=False)
     frame_number: int = 0
@@ -298,7 +302,7 @@ def read_headers(path: Path) -> tuple[InstanceHeader, ...]:
     header = _read_plain_header(path) or read_header(path)
     if header.sop_class_uid != ENHANCED_CT_STORAGE:
         return (header,)
-    tags = [*_TAGS, *GROUP_TAGS]
+    tags = [*HEADER_KEYWORDS, *GROUP_TAGS]
     dataset = dcmread(path, stop_before_pixels=True, specific_tags=list(tags))
     frames = plain_frames(dataset)
     syntax, share = header.transfer_syntax, header.pixel_bytes // max(len(frames), 1)
@@ -318,7 +322,9 @@ def read_header(path: Path) -> InstanceHeader:
         syntax = str(read_file_meta_info(path).get("TransferSyntaxUID", ""))
         if syntax == DeflatedExplicitVRLittleEndian:
             raise InvalidDicomError("a deflated file is not inflated")
-        dataset = dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS))
+        dataset = dcmread(
+            file, stop_before_pixels=True, specific_tags=list(HEADER_KEYWORDS)
+        )
         pixel_bytes = path.stat().st_size - file.tell()
     header = _to_header(path, dataset, syntax, pixel_bytes)
     if not header.modality:
@@ -377,6 +383,7 @@ def _to_header(
         orientation=numbers_of(dataset, "ImageOrientationPatient", 6),
         pixel_spacing=numbers_of(dataset, "PixelSpacing", 2),
         has_rescale=is_in_hu(dataset),
+        slice_thickness_mm=number_of(dataset, "SliceThickness"),
         patient_sex=text_of(dataset, "PatientSex"),
         patient_age=text_of(dataset, "PatientAge"),
         series_number=text_of(dataset, "SeriesNumber"),

@@ -30,6 +30,15 @@ def numbers_of(dataset: Any, name: str, count: int) -> tuple[float, ...] | None:
     return numbers if len(numbers) == count else None
 
 
+def number_of(dataset: Any, name: str) -> float | None:
+    """Return a number that nothing depends on; what cannot be one is none."""
+    try:
+        numbers = numbers_of(dataset, name, 1)
+    except (TypeError, ValueError, ArithmeticError):
+        return None
+    return numbers[0] if numbers and math.isfinite(numbers[0]) else None
+
+
 def is_in_hu(dataset: Any) -> bool:
     """Tell whether slope and intercept turn stored values into Hounsfield units."""
     slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")

@@ -13,8 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from acfnet_core.cohort.images.plain_elements import (
+    Element,
+    ElementReader,
     NotPlainError,
+    elements_until,
     explicit_element,
+    implicit_element,
 )
 
 HEAD_BYTES = 1 << 15
@@ -42,16 +46,17 @@ _CHARACTER_SETS = frozenset({"ISO_IR 6", "ISO_IR 100", "ISO_IR 192"})
 _PREFIX_END = 132
 _US = struct.Struct("<H")
 _UL_BYTES = 4
+_TAG_BYTES = 4
+_LIKE_A_VR = re.compile(rb"[A-Z][A-Z]")
 _GROUP_LENGTH = 0x00020000
 _CHARACTER_SET = 0x00080005
 _BASICS = {_GROUP_LENGTH: b"UL", _CHARACTER_SET: b"CS"}
 """Tag -> VR of what tells how the rest is to be read."""
+_META_GROUP = b"\2\0"
 _END_OF_META = 0x0002FFFF
 _PIXEL_DATA = 0x7FE00010
 _BEFORE_PIXELS = 0x7FE00000
 _PIXEL_VRS = (b"OB", b"OW", None)
-_SEQUENCES = frozenset({0x00081115, 0x00620002, 0x30060010, 0x30060020})
-"""Referenced series, segments and structures: more than a plain image says."""
 
 _DIGITS = re.compile(rb" *(0|[1-9][0-9]{0,8})[ \0]*")
 _DECIMALS = re.compile(rb"[0-9+\-.eE\\ ]+")
@@ -108,6 +113,7 @@ _VALUES: dict[int, tuple[str, bytes, _Convert]] = {
     0x00100020: ("PatientID", b"LO", _text),
     0x00100040: ("PatientSex", b"CS", _text),
     0x00101010: ("PatientAge", b"AS", _text),
+    0x00180050: ("SliceThickness", b"DS", _decimals),
     0x0020000D: ("StudyInstanceUID", b"UI", _text),
     0x0020000E: ("SeriesInstanceUID", b"UI", _text),
     0x00200011: ("SeriesNumber", b"IS", _digits),
@@ -131,6 +137,9 @@ _VALUES: dict[int, tuple[str, bytes, _Convert]] = {
     0x00282110: ("LossyImageCompression", b"CS", _text),
 }
 """Tag -> keyword, VR, and how the bytes are turned into a value."""
+PLAIN_KEYWORDS = frozenset(keyword for keyword, _, _ in _VALUES.values())
+SEQUENCE_TAGS = frozenset({0x00081115, 0x00620002, 0x30060010, 0x30060020})
+"""Referenced series, segments and structures: more than a plain image says."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,10 +181,70 @@ def _read(content: bytes) -> PlainHead:
     values: dict[str, Any] = {}
     # A tag below those of the file's own group has another way of reading.
     begin = _take_values(
-        content, _PREFIX_END, _GROUP_LENGTH, _END_OF_META, explicit_element, values
-    )
-    syntax = values.get("TransferSyntaxUID")
+        content, _PREFIX_END, _GROUP_LENGTH, _END_OF_META, _meta_element, values
+    ).at
+    syntax = values.get("TransferSyntaxUID", "")
     if syntax not in _SYNTAXES:
         raise NotPlainError
+    is_implicit = syntax == _IMPLICIT_SYNTAX
+    if is_implicit and _LIKE_A_VR.match(content, begin + _TAG_BYTES):
+        # pydicom does not believe the syntax then.
+        raise NotPlainError
+    read_element = implicit_element if is_implicit else explicit_element
+    pixels = _take_values(
+        content, begin, _END_OF_META + 1, _BEFORE_PIXELS, read_element, values
+    )
+    kind = (values.get("SOPClassUID"), values.get("Modality"))
+    is_usual = pixels.tag == _PIXEL_DATA and pixels.vr in _PIXEL_VRS
+    if not is_usual or kind != (_CT_IMAGE_STORAGE, "CT"):
+        raise NotPlainError
+    return PlainHead(
+        values=values,
+        transfer_syntax=syntax,
+        ends_at=pixels.at,
+        pixels_at=pixels.value_at,
+        num_pixel_bytes=pixels.num_bytes,
+    )
 
-    return _head_of(values, pixels)
+
+def _meta_element(content: bytes, offset: int) -> Element:
+    """Return an element of the file's own group, or the first one after it."""
+    is_meta = content.startswith(_META_GROUP, offset)
+    return (explicit_element if is_meta else implicit_element)(content, offset)
+
+
+def _take_values(
+    content: bytes,
+    offset: int,
+    first: int,
+    last: int,
+    read_element: ElementReader,
+    values: dict[str, Any],
+) -> Element:
+    """Take the values of a range of tags, and return the element after them."""
+    for element in elements_until(content, offset, first, last, read_element):
+        tag, vr, _, begin, num_bytes = element
+        if tag > last:
+            return element
+        if tag in SEQUENCE_TAGS:
+            break
+        if tag in _VALUES and num_bytes:
+            name, expected_vr, convert = _VALUES[tag]
+            if vr not in (expected_vr, None):
+                break
+            # A value that breaks off is found by the next element, which is not there.
+            values[name] = convert(content[begin : begin + num_bytes])
+        elif tag in _BASICS:
+            _check_basic(element, content[begin : begin + num_bytes])
+    raise NotPlainError
+
+
+def _check_basic(element: Element, raw: bytes) -> None:
+    """Refuse what pydicom looks at before the values."""
+    is_usual = element.vr in (_BASICS[element.tag], None)
+    if element.tag == _GROUP_LENGTH:
+        is_usual &= len(raw) == _UL_BYTES
+    elif raw:
+        is_usual &= _text(raw) in _CHARACTER_SETS
+    if not is_usual:
+        raise NotPlainError

@@ -14,6 +14,8 @@ _DRAW_ON_THIS_CT = (
 WHAT_TO_DO = {
     "MIXED_PATIENT": "Export each patient on their own; two were merged under one "
     "series. If pseudonyms were given by hand, look for a mix-up first.",
+    "MIXED_STUDY": "Export each examination on its own; software that makes UIDs anew "
+    "may have given two of them the same series UID.",
     "NO_PATIENT_ID": "Export with the patient's identifier, the one that the table "
     f"has. {_REPAIR}",
     "ONLY_LOCALIZER": "Nothing, if the CT itself is there as another series; else "

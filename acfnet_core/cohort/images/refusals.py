@@ -8,6 +8,7 @@ from acfnet_core.errors import DataError
 
 GATE_CODES = {
     "MIXED_PATIENT": "the series holds files of more than one patient",
+    "MIXED_STUDY": "the series holds files of more than one study",
     "NO_PATIENT_ID": "a file has no patient identifier",
     "ONLY_LOCALIZER": "the series is a scout view",
     "NOT_ORIGINAL_PRIMARY": "the images were derived or are no plain CT images",
@@ -30,7 +31,7 @@ GATE_CODES = {
     "EMPTY_UID": "a file lacks one of its UIDs",
     "BURNED_IN": "the images have text burned into them",
     "TOO_FEW_SLICES": "the series has fewer slices than the contract's minimum",
-    "THICK_SLICES": "slices are further apart than the contract's maximum",
+    "THICK_SLICES": "slices are thicker or further apart than the contract's maximum",
     "TOO_LARGE": "the series is larger than any CT of the abdomen",
     "BROKEN_NEIGHBOUR": "a file in the same folder has an unreadable header",
     "READER_DIED": "reading the series or its segmentation crashed the program",

@@ -21,7 +21,7 @@ from acfnet_core.cohort.images.dicom_index import READ_ERRORS, InstanceHeader
 from acfnet_core.cohort.images.enhanced_ct import plain_frames
 from acfnet_core.cohort.images.plain_head import (
     HEAD_BYTES,
-    NATIVE_SYNTAX,
+    NATIVE_SYNTAXES,
     PlainHead,
     read_plain_head,
 )
@@ -101,7 +101,7 @@ def _native_head(file: BinaryIO, header: InstanceHeader) -> PlainHead | None:
     None where anything is unusual, or not as it was indexed: pydicom finds out what.
     """
     head = read_plain_head(file.read(HEAD_BYTES))
-    if head is None or head.transfer_syntax != NATIVE_SYNTAX:
+    if head is None or head.transfer_syntax not in NATIVE_SYNTAXES:
         return None
     values = head.values
     bits_stored = values.get("BitsStored", 0)

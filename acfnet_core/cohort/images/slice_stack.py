@@ -82,7 +82,7 @@ def judge_stack(
         found.append("NON_UNIFORM_SPACING")
     mended = _mendable(slots, heights, sideways, repairs)
     codes = [code for code in found if code not in mended]
-    if not codes and imaging and spacing > imaging.max_slice_spacing_mm:
+    if not codes and imaging and _are_thick(headers, spacing, imaging):
         codes.append("THICK_SLICES")
     pixel_spacing = headers[0].pixel_spacing
     if codes or pixel_spacing is None:
@@ -99,6 +99,20 @@ def judge_stack(
         slots=tuple(int(slot) for slot in slots),
         step_mm=(x, y, z),
     )
+
+
+def _are_thick(
+    headers: Sequence[InstanceHeader], spacing_mm: float, imaging: ImagingExpectations
+) -> bool:
+    """Tell whether slices are thicker, or further apart, than the contract allows."""
+    if spacing_mm > imaging.max_slice_spacing_mm:
+        return True
+    limit_mm = imaging.max_slice_thickness_mm
+    if limit_mm is None:
+        return False
+    known = [h.slice_thickness_mm for h in headers if h.slice_thickness_mm is not None]
+    # A header is written to a digit or two.
+    return any(thickness_mm > limit_mm + TOLERANCE_MM for thickness_mm in known)
 
 
 def normal_of(header: InstanceHeader) -> Float[np.ndarray, "3"]:

@@ -46,6 +46,8 @@ class InputsRecord(_Record):
     clinical: tuple[float, ...]
     clinical_mask: tuple[bool, ...]
     scans: tuple[ScanRecord, ...]
+    refused: tuple[str, ...] = ()
+    """Code of each scan that passed by its headers and was refused when it was read."""
 
 
 class PatientRecord(InputsRecord):

@@ -213,6 +213,7 @@ class _Prepared:
             clinical=tuple(row.clinical.tolist()),
             clinical_mask=tuple(row.clinical_mask.tolist()),
             scans=result.scans,
+            refused=tuple(sorted(result.refused)),
         )
         if not isinstance(row, RowWithOutcome):
             self.without_outcome.append(inputs)

@@ -44,12 +44,14 @@ class PreparedInputs:
         pseudonym: Keyed by the site; it cannot be linked between sites.
         clinical: Standardised by the contract; 0 where missing.
         scans: Earliest first.
+        refused: Code of each scan that was refused when it was read.
     """
 
     pseudonym: str
     clinical: Float32[np.ndarray, " feature"]
     clinical_mask: Bool[np.ndarray, " feature"]
     scans: tuple[ScanRecord, ...]
+    refused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +205,7 @@ def _to_inputs(record: InputsRecord) -> PreparedInputs:
         clinical=np.array(record.clinical, np.float32),
         clinical_mask=np.array(record.clinical_mask, np.bool_),
         scans=record.scans,
+        refused=record.refused,
     )
 
 

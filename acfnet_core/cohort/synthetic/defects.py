@@ -119,7 +119,6 @@ DEFECTS: dict[str, Defect] = {
         in_one_slice(setting(PixelSpacing=["2.9", "2.9"])),
         "one slice has another pixel spacing",
         "MIXED_PIXELSPACING",
-        "NON_UNIFORM_SPACING",
     ),
     "mixed_size": Defect(
         plant=slice_defects.crop_slice,

@@ -7,23 +7,23 @@ from acfnet_core.cohort.contract_checks import Severity
 
 _NUM_ROWS_NAMED = 5
 RULE_TEXTS = {
-    "missing_identifier": "have no identifier",
-    "duplicate_identifier": "repeat an identifier of an earlier row",
-    "not_a_number": "are not a number written as 12.5",
-    "decimal_comma": "have a comma; if it is a decimal comma, set "
+    "missing_identifier": "has no identifier",
+    "duplicate_identifier": "repeats an identifier of an earlier row",
+    "not_a_number": "is not a number written as 12.5",
+    "decimal_comma": "has a comma; if it is a decimal comma, set "
     'decimal_mark = "," in [data.table] of site.toml',
-    "decimal_point": "have a point, but decimal_mark in site.toml is a comma",
-    "percent_sign": "have a percent sign; name the column under percent in "
+    "decimal_point": "has a point, but decimal_mark in site.toml is a comma",
+    "percent_sign": "has a percent sign; name the column under percent in "
     "[data.table] of site.toml",
-    "no_percent_sign": "lack the percent sign that site.toml says they have",
-    "below_minimum": "are below the contract's minimum",
-    "above_maximum": "are above the contract's maximum",
-    "unknown_code": "are none of the codes; give the site's own in "
+    "no_percent_sign": "lacks the percent sign that site.toml says it has",
+    "below_minimum": "is below the contract's minimum",
+    "above_maximum": "is above the contract's maximum",
+    "unknown_code": "is none of the codes; give the site's own in "
     "[data.table.codes] of site.toml",
-    "not_a_date": "are not a date in the format asked for; give the site's own in "
+    "not_a_date": "is not a date in the format asked for; give the site's own in "
     "[data.table.date_formats] of site.toml",
 }
-"""What each rule about single cells says of the cells that break it."""
+"""What each rule about single cells says of a cell that breaks it."""
 
 
 def row_number(index: int) -> int:
@@ -60,16 +60,17 @@ class TableFault:
 
     def describe(self) -> str:
         """Return the fault as a line for people."""
-        rows = ", ".join(map(str, self.first_rows))
+        named = ", ".join(map(str, self.first_rows))
         more = ", ..." if self.count > len(self.first_rows) else ""
+        where = f"row{'' if self.count == 1 else 's'} {named}{more}"
         if self.meaning:
             return (
-                f"{self.rule}: {self.count} of {self.num_judged} rows break it: "
-                f"{self.meaning} (rows {rows}{more})"
+                f"{self.rule}: broken in {self.count} of {self.num_judged} rows: "
+                f"{self.meaning} ({where})"
             )
         return (
-            f"column {self.column}: {self.count} values {RULE_TEXTS[self.rule]} "
-            f"(rows {rows}{more})"
+            f"column {self.column}: {self.count} x a value that "
+            f"{RULE_TEXTS[self.rule]} ({where})"
         )
 
 

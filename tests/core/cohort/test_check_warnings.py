@@ -86,12 +86,14 @@ def test_expectations_that_are_not_met_are_counted(sources: CohortSources) -> No
         phase_words=("portal", "venous"),
         expected_slice_spacing_mm=(0.5, 4.0),
         expected_pixel_spacing_mm=(0.5, 6.5),
+        expected_slice_thickness_mm=(0.5, 0.6),
     )
     report = check_cohort(contract, sources)
     assert report.images is not None
     texts = [one.text for one in report.images.warnings]
     assert any(text.startswith("10 of 10 spacings of slices") for text in texts)
     assert any(text.startswith("10 of 20 spacings of pixels") for text in texts)
+    assert any("thicknesses of slices in accepted series" in text for text in texts)
     assert any(text.startswith("1 of 10 accepted series do not") for text in texts)
     assert any(text.startswith("1 of 11 patients have fewer") for text in texts)
 

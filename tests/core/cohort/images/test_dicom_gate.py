@@ -21,6 +21,7 @@ from acfnet_core.cohort.contract import ImagingExpectations, shipped_contract
 from acfnet_core.cohort.images.dicom_gate import GatedSeries, gate_index
 from acfnet_core.cohort.images.dicom_index import index_folder
 from acfnet_core.cohort.images.dicom_series import read_dicom_series
+from acfnet_core.cohort.images.header_values import number_of
 from acfnet_core.cohort.images.refusals import GATE_CODES, ScanRefusedError
 
 IMAGING = shipped_contract("crlm").imaging
@@ -109,6 +110,10 @@ def _spread(slices: list[Dataset]) -> None:
 
 REFUSED: dict[str, tuple[str, Callable[[list[Dataset]], None]]] = {
     "a slice of another patient": ("MIXED_PATIENT", _set("PatientID", "Q", only=3)),
+    "a slice of another study": (
+        "MIXED_STUDY",
+        _set("StudyInstanceUID", "1.2.3", only=3),
+    ),
     "no patient identifier": ("NO_PATIENT_ID", _set("PatientID", "")),
     "a scout view": ("ONLY_LOCALIZER", _set("ImageType", ["O", "P", "LOCALIZER"])),
     "a scout view inside": (
@@ -171,6 +176,46 @@ def test_reading_a_refused_series_raises_without_identifiers(
     text = f"{caught.value} {caught.value.remedy} {caught.value.__context__}"
     assert "CANARY" not in text
     assert PATIENT_NAME not in text
+
+
+def test_pixels_of_two_sizes_are_not_called_uneven_as_well(tmp_path: Path) -> None:
+    slices = make_series()
+    _set("PixelSpacing", [3.0, 3.0], only=4)(slices)
+    assert _gate_one(slices, tmp_path).codes == ("MIXED_PIXELSPACING",)
+
+
+@pytest.mark.parametrize(
+    ("thickness_mm", "limit_mm", "codes"),
+    [
+        (5.0, None, ()),
+        (5.0, 5.0, ()),
+        (5.04, 5.0, ()),
+        (5.2, 5.0, ("THICK_SLICES",)),
+        ("", 5.0, ()),
+    ],
+)
+def test_slices_are_thick_beyond_the_contracts_bound(
+    tmp_path: Path,
+    thickness_mm: float | str,
+    limit_mm: float | None,
+    codes: tuple[str, ...],
+) -> None:
+    slices = make_series()
+    _set("SliceThickness", thickness_mm)(slices)
+    write_series(slices, tmp_path)
+    imaging = _imaging().model_copy(update={"max_slice_thickness_mm": limit_mm})
+    (series,) = gate_index(index_folder(tmp_path), imaging)
+    assert series.codes == codes
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [("5.0", 5.0), ("thin", None), ("nan", None), (["1", "2"], None), (None, None)],
+)
+def test_a_number_that_nothing_depends_on_breaks_no_file(
+    value: object, number: float | None
+) -> None:
+    assert number_of({"SliceThickness": value}, "SliceThickness") == number
 
 
 def _reverse(slices: list[Dataset]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset, dcmread
 from pydicom.encaps import encapsulate
-from pydicom.uid import RLELossless
+from pydicom.uid import ImplicitVRLittleEndian, RLELossless
 from references.ct_series import SHAPE, liver_box, make_series, write_series
 from references.mendable_series import lose_one
 
@@ -121,15 +121,27 @@ def test_the_lowest_bits_alone_are_the_value(tmp_path: Path) -> None:
     assert (read_part(series, MIDDLE) == -2 - 1024).all()
 
 
-def test_a_decoder_and_the_plain_way_read_the_same(tmp_path: Path) -> None:
+def _packed(path: Path) -> None:
+    one = dcmread(path)
+    one.compress(RLELossless, generate_instance_uid=False)
+    one.save_as(path)
+
+
+def _implicit(path: Path) -> None:
+    one = dcmread(path)
+    one.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    one.save_as(path, implicit_vr=True, little_endian=True)
+
+
+@pytest.mark.parametrize("rewrite", [_packed, _implicit])
+def test_a_series_has_the_same_values_in_another_encoding(
+    rewrite: Callable[[Path], None], tmp_path: Path
+) -> None:
     plain = read_dicom_series(_written(tmp_path / "plain", _as_it_is))
-    slices = make_series()
-    for path in write_series(slices, tmp_path / "packed"):
-        one = dcmread(path)
-        one.compress(RLELossless, generate_instance_uid=False)
-        one.save_as(path)
-    packed = read_dicom_series(_gated(tmp_path / "packed"))
-    np.testing.assert_array_equal(plain.hu, packed.hu)
+    for path in write_series(make_series(), tmp_path / "other"):
+        rewrite(path)
+    other = read_dicom_series(_gated(tmp_path / "other"))
+    np.testing.assert_array_equal(other.hu, plain.hu)
 
 
 def _lowest(series: GatedSeries) -> Path:

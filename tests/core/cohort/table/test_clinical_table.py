@@ -171,7 +171,7 @@ def test_all_faults_are_raised_at_once_and_without_values(tmp_path: Path) -> Non
         read_clinical_table(_write_csv(tmp_path / "a.csv", rows), CRLM)
     assert caught.value.code == "data.table_invalid"
     assert len(str(caught.value).splitlines()) == 2
-    assert "column age: 8 values are not a number" in str(caught.value)
+    assert "column age: 8 x a value that is not a number" in str(caught.value)
     assert "(rows 2, 3, 4, 5, 6, ...)" in str(caught.value)
     assert "CANARY" not in f"{caught.value}{caught.value.__context__}"
 

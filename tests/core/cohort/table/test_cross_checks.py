@@ -105,7 +105,7 @@ def test_a_finding_names_rule_columns_rows_and_severity() -> None:
     fault = finding.summary()
     assert (fault.rule, fault.columns, fault.severity) == ("rule", ("a", "b"), "fault")
     assert (fault.count, fault.num_judged, fault.first_rows) == (1, 2, (3,))
-    assert fault.describe() == "rule: 1 of 2 rows break it: it holds (rows 3)"
+    assert fault.describe() == "rule: broken in 1 of 2 rows: it holds (row 3)"
 
 
 @settings(deadline=None, max_examples=40)
