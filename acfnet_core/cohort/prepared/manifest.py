@@ -29,6 +29,8 @@ class ScanRecord(_Record):
             put at 0, and the others keep their distance to it.
         channel_mask: Which channels the scan has, in the order of `CHANNELS`.
         repairs: Codes of what was mended in its series.
+        sources: Keyed hashes of the UIDs of its series and of its segmentation, if that
+            has one: whoever has the site's key can follow a scan back to its files.
     """
 
     file: Annotated[str, Field(pattern=r"^scans/[a-z2-7]+/[0-9a-f]+\.safetensors$")]
@@ -37,6 +39,7 @@ class ScanRecord(_Record):
     time_assumed: bool
     channel_mask: tuple[bool, ...]
     repairs: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
 
 
 class InputsRecord(_Record):
@@ -66,6 +69,8 @@ class Manifest(_Record):
     contract_sha256: _Sha256
     reading_sha256: _Sha256 | None = None
     """Of how table and images were read; null in a store of an earlier version."""
+    spec_sha256: _Sha256 | None = None
+    """Of what decides a scan's voxels; null without images."""
     num_without_outcome: int
     """Rows of the table without time or event."""
     refused: dict[str, int]

@@ -19,6 +19,7 @@ from pathlib import Path
 from acfnet_core.cohort.contract import DataContract
 from acfnet_core.cohort.guarded.limits import SCAN_LIMITS
 from acfnet_core.cohort.guarded.reader import ReaderFailure, read_each
+from acfnet_core.cohort.images.dicom_index import InstanceHeader
 from acfnet_core.cohort.prepared.manifest import (
     FORMAT_VERSION,
     MANIFEST,
@@ -26,6 +27,7 @@ from acfnet_core.cohort.prepared.manifest import (
     Manifest,
     PatientRecord,
     ScanRecord,
+    spec_of,
 )
 from acfnet_core.cohort.prepared.preparation_events import (
     CohortFinished,
@@ -40,7 +42,11 @@ from acfnet_core.cohort.prepared.scan_job import (
     ScanJob,
     run_job,
 )
-from acfnet_core.cohort.prepared.scan_plan import PatientPlan, count_codes
+from acfnet_core.cohort.prepared.scan_plan import (
+    PatientPlan,
+    PlannedScan,
+    count_codes,
+)
 from acfnet_core.cohort.prepared.source_plan import plan_sources
 from acfnet_core.cohort.sources import CohortSources
 from acfnet_core.cohort.table.clinical_table import (
@@ -103,7 +109,8 @@ def prepare_cohort(
             yield StudyRefused(row_number=plan.row.row_number, codes=codes)
     jobs = _make_jobs(contract, plans, store_folder, pseudonym_key)
     prepared = _Prepared(refused=Counter(count_codes(plans)))
-    results = zip(plans, jobs, _run_jobs(jobs, num_workers), strict=True)
+    done = _run_jobs(jobs, num_workers, pseudonym_key)
+    results = zip(plans, jobs, done, strict=True)
     for index, (plan, job, result) in enumerate(results, start=1):
         for code in result.refused:
             yield StudyRefused(row_number=plan.row.row_number, codes=(code,))
@@ -123,8 +130,20 @@ def make_pseudonym(pseudonym_key: bytes, patient_id: str) -> str:
 
     Without the key it cannot be recomputed, not even by trying every identifier.
     """
-    message = f"patient:{patient_id}".encode()
-    digest = hmac.digest(pseudonym_key, message, hashlib.sha256)
+    return _hide(pseudonym_key, f"patient:{patient_id}")
+
+
+def hide_sources(pseudonym_key: bytes, scan: PlannedScan) -> tuple[str, ...]:
+    """Return keyed hashes of the UIDs of a scan's series and of its segmentation."""
+    hidden = [_hide(pseudonym_key, f"series:{scan.series.headers[0].series_uid}")]
+    if isinstance(scan.segmentation, InstanceHeader):
+        uid = scan.segmentation.sop_instance_uid
+        hidden.append(_hide(pseudonym_key, f"segmentation:{uid}"))
+    return tuple(hidden)
+
+
+def _hide(pseudonym_key: bytes, text: str) -> str:
+    digest = hmac.digest(pseudonym_key, text.encode(), hashlib.sha256)
     return base64.b32encode(digest).decode("ascii").lower()[:_KEY_LENGTH]
 
 
@@ -167,7 +186,9 @@ def _make_jobs(
     ]
 
 
-def _run_jobs(jobs: Sequence[ScanJob], num_workers: int) -> Iterator[JobResult]:
+def _run_jobs(
+    jobs: Sequence[ScanJob], num_workers: int, pseudonym_key: bytes
+) -> Iterator[JobResult]:
     """Yield the results in the order of the jobs."""
     one_by_one = [replace(job, scans=(scan,)) for job in jobs for scan in job.scans]
     share = math.ceil(len(one_by_one) / num_workers)
@@ -179,17 +200,27 @@ def _run_jobs(jobs: Sequence[ScanJob], num_workers: int) -> Iterator[JobResult]:
         num_readers=num_workers,
     )
     for job in jobs:
-        yield _join(tuple(islice(readings, len(job.scans))))
+        of_patient = zip(job.scans, islice(readings, len(job.scans)), strict=True)
+        yield _join(
+            [
+                _with_sources(reading, hide_sources(pseudonym_key, scan))
+                for scan, reading in of_patient
+            ]
+        )
 
 
-def _join(readings: Sequence[JobResult | ReaderFailure]) -> JobResult:
+def _with_sources(
+    reading: JobResult | ReaderFailure, sources: tuple[str, ...]
+) -> JobResult:
+    """Return the result of a single scan, which says what it was made from."""
+    if isinstance(reading, ReaderFailure):
+        return JobResult(refused=(reading.code,))
+    made = tuple(one.model_copy(update={"sources": sources}) for one in reading.scans)
+    return replace(reading, scans=made)
+
+
+def _join(done: Sequence[JobResult]) -> JobResult:
     """Return one patient's result from those of the single scans."""
-    done = [
-        JobResult(refused=(reading.code,))
-        if isinstance(reading, ReaderFailure)
-        else reading
-        for reading in readings
-    ]
     return JobResult(
         scans=tuple(scan for one in done for scan in one.scans),
         refused=tuple(code for one in done for code in one.refused),
@@ -240,6 +271,7 @@ def _finish(
         contract_name=contract.name,
         contract_sha256=contract.sha256(),
         reading_sha256=sources.reading_sha256(),
+        spec_sha256=spec_of(contract.imaging) if contract.imaging else None,
         num_without_outcome=len(prepared.without_outcome),
         refused=dict(sorted(prepared.refused.items())),
         patients=tuple(prepared.patients),

@@ -138,7 +138,7 @@ def _read_scan(folder: Path) -> tuple[str, ...]:
         scans=(scan,),
         imaging=CRLM.imaging,
     )
-    (result,) = preparation._run_jobs([job], 1)
+    (result,) = preparation._run_jobs([job], 1, b"k" * 32)
     return result.refused
 
 

@@ -22,6 +22,8 @@ from references.ct_series import (
 from acfnet_core.cohort.check import check_cohort
 from acfnet_core.cohort.contract import DataContract, shipped_contract
 from acfnet_core.cohort.dataset import collate
+from acfnet_core.cohort.images.dicom_index import index_folder
+from acfnet_core.cohort.prepared.manifest import read_manifest, spec_of
 from acfnet_core.cohort.prepared.preparation import (
     make_pseudonym,
     prepare_cohort,
@@ -147,6 +149,34 @@ def test_a_pseudonym_is_a_keyed_hash() -> None:
     digest = hmac.new(KEY, b"patient:7", hashlib.sha256).digest()
     expected = base64.b32encode(digest).decode().lower()[:32]
     assert make_pseudonym(KEY, "7") == expected
+
+
+def test_a_scan_leads_whoever_has_the_key_back_to_its_files(
+    site: Site, store: Path
+) -> None:
+    index = index_folder(site.folder / "images")
+    expected = {
+        _keyed(f"series:{headers[0].series_uid}") for headers in index.ct_series
+    } | {_keyed(f"segmentation:{seg.sop_instance_uid}") for seg in index.segmentations}
+    manifest = read_manifest(store)
+    assert manifest is not None
+    scans = [scan for patient in manifest.patients for scan in patient.scans]
+    assert [len(scan.sources) for scan in scans] == [2, 2, 2]
+    assert {source for scan in scans for source in scan.sources} < expected
+    written = (store / "manifest.json").read_text()
+    assert not any(headers[0].series_uid in written for headers in index.ct_series)
+
+
+def test_the_manifest_has_the_hash_of_what_decides_the_voxels(store: Path) -> None:
+    manifest = read_manifest(store)
+    assert manifest is not None
+    assert CRLM.imaging is not None
+    assert manifest.spec_sha256 == spec_of(CRLM.imaging)
+
+
+def _keyed(text: str) -> str:
+    digest = hmac.new(KEY, text.encode(), hashlib.sha256).digest()
+    return base64.b32encode(digest).decode().lower()[:32]
 
 
 def test_a_patient_whose_images_are_refused_stays_in(cohort: PreparedCohort) -> None:
