@@ -5,7 +5,9 @@
 Time is the processor time of one thread for forward, loss, backward, clipping and one
 step of AdamW, the least of several; the networks take turns, so that whatever else the
 machine does meets all alike. Memory is how far the resident memory of a fresh process
-rises above what it had with network and batch in place. MONAI: `pip install monai`.
+rises above what it had with network and batch in place. What is kept for the backward
+pass is counted as well, by the part of the network that keeps it. MONAI:
+`pip install monai`.
 """
 
 import argparse
@@ -13,8 +15,9 @@ import json
 import platform
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import process_time
@@ -32,12 +35,13 @@ from rivals import (
     networks_of,
 )
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from acfnet_core.model.config import SIZES
-from acfnet_core.model.inputs import PatientInputs
-from acfnet_core.model.network import AcfNetOutput
+from acfnet_core.model.inputs import PatientInputs, channels_beside
+from acfnet_core.model.network import AcfNet, AcfNetOutput
 from acfnet_core.objective.loss import LossConfig, survival_loss, total_loss
 
 NUM_PATIENTS = 4
@@ -47,6 +51,7 @@ GRID = (32, 64, 64)
 NUM_CHANNELS = 4
 NUM_BINS = 16
 MATRIX_SIZE = 1024
+PARTS = ("stem", "stages", "attention", "rest")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +73,10 @@ class Step:
         self.network = network.train()
         self.optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3)
         self.inputs = make_batch()
+        if isinstance(network, AcfNet):
+            # As batches are laid out in training; the others read them as they are.
+            scans = channels_beside(self.inputs.scans)
+            self.inputs = replace(self.inputs, scans=scans)
         self.time_bin = torch.tensor([3, 7, 12, 15])
         self.kind = torch.tensor([1, 0, 1, 1])
 
@@ -126,6 +135,38 @@ def measure(size: str, num_turns: int) -> Iterator[StepCost]:
         )
 
 
+def kept_by_part(network: AcfNet, inputs: PatientInputs) -> Counter[str]:
+    """Count the bytes that a forward pass keeps for backward, by the part that does.
+
+    A tensor that several keep counts for the first; the batch and the parameters, which
+    are there in any case, do not count.
+    """
+    part, kept = "rest", Counter[str]()
+    there = [inputs.scans, *network.parameters()]
+    held = {tensor.untyped_storage().data_ptr(): tensor for tensor in there}
+    parts = {network.stem: "stem", network.attention: "attention"}
+
+    def keep(tensor: Tensor) -> Tensor:
+        address = tensor.untyped_storage().data_ptr()
+        if address not in held:
+            kept[part] += tensor.untyped_storage().nbytes()
+            # Held until the end, or a later tensor could stand at the same address.
+            held[address] = tensor
+        return tensor
+
+    def run(block: nn.Module, *given: Tensor) -> Tensor:
+        nonlocal part
+        part = parts.get(block, "stages")
+        result = block(*given)
+        part = "rest"
+        return result
+
+    network.run_block = run
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        network(inputs)
+    return kept
+
+
 def matrix_rate() -> float:
     """Return the flop a second of this machine's matrix product on one thread."""
     left, right = torch.randn(2, MATRIX_SIZE, MATRIX_SIZE)
@@ -162,6 +203,22 @@ def render(costs: Sequence[StepCost], rate: float) -> Iterator[str]:
         )
         yield "|---|---|---|---|---|---|---|"
         yield from map(partial(_row, by_name, rate), by_name)
+
+
+def render_kept(sizes: Sequence[str]) -> Iterator[str]:
+    """Yield the table of what is kept for the backward pass as markdown."""
+    yield "\n## Kept for the backward pass, MiB a batch\n"
+    yield f"| size | network | {' | '.join(PARTS)} | all |"
+    yield "|---|---|---|---|---|---|---|"
+    for size in sizes:
+        for name, build in networks_of(size).items():
+            network = build()
+            if not isinstance(network, AcfNet):
+                continue
+            kept = kept_by_part(network, Step(network).inputs)
+            figures = [kept[part] / 2**20 for part in PARTS]
+            cells = " | ".join(f"{mib:.1f}" for mib in [*figures, sum(figures)])
+            yield f"| {size} | {name} | {cells} |"
 
 
 def _row(by_name: Mapping[str, StepCost], rate: float, name: str) -> str:
@@ -254,7 +311,8 @@ def main() -> None:
         return
     rate = matrix_rate()
     costs = [cost for size in options.sizes for cost in measure(size, options.turns)]
-    text = "\n".join([_preface(rate), *render(costs, rate)]) + "\n"
+    lines = [*render(costs, rate), *render_kept(options.sizes)]
+    text = "\n".join([_preface(rate), *lines]) + "\n"
     print(text)
     if options.write:
         options.write.write_text(text)

@@ -1,12 +1,16 @@
 """What each way of computing costs in a training step: time and memory, as a table.
 
-    OMP_NUM_THREADS=1 python benchmarks/training_options.py
+    OMP_NUM_THREADS=1 python benchmarks/training_options.py [--processes]
 
 Each row is a process of its own: 8 patients with 2 scans of 24x48x48 voxels, forward,
 backward and AdamW's step, deterministic, one thread. The time is the shortest process
 time of several steps after the first two; the memory is the largest resident set of the
 process less what it was before the first step. The order is repeated backwards, and the
 better of both is shown, so that a neighbour on the machine does not decide.
+
+A second table has the same step shared by two processes over gloo, on the CPU. Several
+processes or threads have no processor time in common, so it shows wall time, and needs
+a machine with two idle cores.
 """
 
 import argparse
@@ -15,16 +19,21 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from time import monotonic, process_time
 
 import torch
+import torch.distributed as dist
+from torch.multiprocessing.spawn import spawn
 
 from acfnet_core.model.config import AcfNetConfig
-from acfnet_core.model.inputs import PatientInputs
+from acfnet_core.model.inputs import PatientInputs, channels_beside
 from acfnet_core.model.network import AcfNet, build_model
 from acfnet_core.objective.loss import LossConfig, total_loss
 from acfnet_core.training.compute import ComputeOptions, Forward, prepared
+from acfnet_core.training.data_parallel import RankShare
 from acfnet_core.training.reproducibility import make_deterministic
 
 NUM_PATIENTS = 8
@@ -47,12 +56,20 @@ OPTIONS = {
     "compile": ComputeOptions(compile=True),
 }
 
+PROCESSES = {
+    "one process": (1, 1),
+    "one process, two threads": (1, 2),
+    "two processes (gloo)": (2, 1),
+}
+"""How many processes share a step, and how many threads each has."""
+
 
 def draw_patients(num_patients: int) -> PatientInputs:
     """Draw patients of whom everything is known."""
     generator = torch.Generator().manual_seed(0)
+    scans = torch.randn(num_patients, NUM_SCANS, 4, *GRID, generator=generator)
     return PatientInputs(
-        scans=torch.randn(num_patients, NUM_SCANS, 4, *GRID, generator=generator),
+        scans=channels_beside(scans),
         scan_time_months=torch.tensor([[-1.0, 6.0]]).expand(num_patients, -1),
         scan_mask=torch.ones(num_patients, NUM_SCANS, dtype=torch.bool),
         channel_mask=torch.ones(num_patients, NUM_SCANS, 4, dtype=torch.bool),
@@ -67,25 +84,28 @@ def take_step(
     """Take one step; patients are drawn part by part, as they would be loaded."""
     optimiser.zero_grad(set_to_none=True)
     for start in range(0, NUM_PATIENTS, physical):
-        number = min(physical, NUM_PATIENTS - start)
-        terms = total_loss(
-            forward(draw_patients(number)),
-            time_bin=torch.full((number,), 3),
-            kind=torch.ones(number, dtype=torch.long),
-            config=LossConfig(),
-        )
-        torch.autograd.backward(terms.total.sum() / NUM_PATIENTS)
+        backward_part(forward, min(physical, NUM_PATIENTS - start))
     optimiser.step()
+
+
+def backward_part(forward: Forward, number: int) -> float:
+    """Add the gradient of some of a step's patients; return their share of the loss."""
+    terms = total_loss(
+        forward(draw_patients(number)),
+        time_bin=torch.full((number,), 3),
+        kind=torch.ones(number, dtype=torch.long),
+        config=LossConfig(),
+    )
+    loss = terms.total.sum() / NUM_PATIENTS
+    torch.autograd.backward(loss)
+    return loss.item()
 
 
 def measure(size: str, name: str, num_steps: int) -> dict[str, float]:
     """Measure one row in this process."""
     make_deterministic(num_threads=1)
     options = OPTIONS[name]
-    config = AcfNetConfig.model_validate(
-        {"num_clinical_features": NUM_COLUMNS, "size": size, "dropout": 0.0}
-    )
-    model = build_model(config, seed=0).train()
+    model = make_network(size)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
     physical = options.physical_batch_size or NUM_PATIENTS
     before, started, times = resident_bytes(), monotonic(), []
@@ -102,6 +122,82 @@ def measure(size: str, name: str, num_steps: int) -> dict[str, float]:
         "first_s": first_s,
         "mib": (peak_bytes() - before) / BYTES_OF_MIB,
     }
+
+
+def make_network(size: str) -> AcfNet:
+    """Build a network that is ready to be trained."""
+    config = AcfNetConfig.model_validate(
+        {"num_clinical_features": NUM_COLUMNS, "size": size, "dropout": 0.0}
+    )
+    return build_model(config, seed=0).train()
+
+
+def measure_rank(rank: int, size: str, name: str, num_steps: int, folder: str) -> None:
+    """Measure one process's share of the steps; write its figures into the folder.
+
+    Each process takes every n-th patient, and the gradients are summed once a step, as
+    `RankShare` does it in training.
+    """
+    num_ranks, num_threads = PROCESSES[name]
+    make_deterministic(num_threads=num_threads)
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/met", rank=rank, world_size=num_ranks
+    )
+    share, model = RankShare(rank=rank, num_ranks=num_ranks), make_network(size)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    number = len(share.of(range(NUM_PATIENTS)))
+    before, walls, works = resident_bytes(), [], []
+    for _ in range(num_steps + NUM_WARM_UP):
+        dist.barrier()
+        begun, worked = monotonic(), process_time()
+        optimiser.zero_grad(set_to_none=True)
+        loss = backward_part(model, number)
+        share.add_up(model, loss)
+        optimiser.step()
+        walls.append(monotonic() - begun)
+        works.append(process_time() - worked)
+    found = {
+        "seconds": min(walls[NUM_WARM_UP:]),
+        "worked": min(works[NUM_WARM_UP:]),
+        "mib": (peak_bytes() - before) / BYTES_OF_MIB,
+    }
+    Path(folder, f"rank-{rank}.json").write_text(json.dumps(found))
+    dist.destroy_process_group()
+
+
+def measure_processes(size: str, name: str, num_steps: int) -> dict[str, float]:
+    """Measure a step that processes share; of their figures the largest."""
+    num_ranks, _ = PROCESSES[name]
+    with tempfile.TemporaryDirectory() as folder:
+        spawn(  # type: ignore[no-untyped-call]  # torch 2.13
+            measure_rank, (size, name, num_steps, folder), nprocs=num_ranks
+        )
+        files = [Path(folder, f"rank-{rank}.json") for rank in range(num_ranks)]
+        ranks = [json.loads(file.read_text()) for file in files]
+    return {key: max(rank[key] for rank in ranks) for key in ranks[0]}
+
+
+def table_of_processes(sizes: list[str], num_steps: int) -> Iterator[str]:
+    """Yield the lines of the second table; the least of three runs in turn."""
+    yield "| size | how | wall s a step | ratio | s a process | MiB a process | ratio |"
+    yield "|---|---|---|---|---|---|---|"
+    for size in sizes:
+        runs = [
+            {name: measure_processes(size, name, num_steps) for name in PROCESSES}
+            for _ in range(3)
+        ]
+        least = {
+            name: {key: min(run[name][key] for run in runs) for key in runs[0][name]}
+            for name in PROCESSES
+        }
+        alone = least["one process"]
+        for name, row in least.items():
+            yield (
+                f"| {size} | {name} | {row['seconds']:.3f} | "
+                f"{row['seconds'] / alone['seconds']:.2f} | {row['worked']:.3f} | "
+                f"{row['mib']:.0f} | {row['mib'] / alone['mib']:.2f} |"
+            )
 
 
 def resident_bytes() -> int:
@@ -158,12 +254,14 @@ def main() -> None:
     parser.add_argument("--options", nargs="+", default=list(OPTIONS))
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--row", nargs=2, metavar=("SIZE", "OPTION"))
+    parser.add_argument("--processes", action="store_true", help="the second table")
     given = parser.parse_args()
-    lines = (
-        [json.dumps(measure(*given.row, given.steps))]
-        if given.row
-        else table(given.sizes, given.options, given.steps)
-    )
+    if given.row:
+        lines = iter([json.dumps(measure(*given.row, given.steps))])
+    elif given.processes:
+        lines = table_of_processes(given.sizes, given.steps)
+    else:
+        lines = table(given.sizes, given.options, given.steps)
     for line in lines:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()

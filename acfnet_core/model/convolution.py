@@ -15,6 +15,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from acfnet_core.model.inputs import channels_beside
+
 SPATIAL_TAPS = 27
 TEMPORAL_TAPS = 3
 MATCHING_SCALE = 0.59
@@ -160,6 +162,9 @@ class Stem(nn.Module):
 
     Which channels exist is told by one learned vector per channel; a channel of zeros
     alone could as well mean a liver without tumours.
+
+    On a CPU it works with the channels beside each other in memory, however the scans
+    come, so that they do not decide over the last digits.
     """
 
     def __init__(
@@ -184,6 +189,8 @@ class Stem(nn.Module):
         channel_known: Float[Tensor, "batch scan channel"],
     ) -> Float[Tensor, "batch scan out_channel mapdepth mapheight mapwidth"]:
         """Encode every scan by itself."""
+        if scans.device.type == "cpu":
+            scans = channels_beside(scans)
         reduced = self.activation(self.reduce(scans))
-        merged = self.merge_norm(self.merge(reduced))
+        merged = self.merge_norm(self.merge(reduced).contiguous())
         return merged + self.presence(channel_known)[..., None, None, None]

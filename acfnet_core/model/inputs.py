@@ -46,6 +46,18 @@ class PatientInputs:
         )
 
 
+def channels_beside(
+    scans: Float[Tensor, "batch scan channel depth height width"],
+) -> Float[Tensor, "batch scan channel depth height width"]:
+    """Lay the channels of each voxel beside each other in memory; copy only if needed.
+
+    On a CPU the stem's backward pass then takes half of its time or less, and none of
+    the copies that convolutions otherwise make of the finest volumes of the network.
+    Where a batch is made is the place for it: the stem would have to keep a copy.
+    """
+    return scans.movedim(2, -1).contiguous().movedim(-1, 2)
+
+
 def keep_modalities(
     inputs: PatientInputs, *, images: bool, columns: bool
 ) -> PatientInputs:

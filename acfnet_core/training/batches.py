@@ -10,7 +10,7 @@ from torch import Tensor
 from acfnet_core.cohort.dataset import InputBatch, collate
 from acfnet_core.cohort.prepared.store import PreparedCohort
 from acfnet_core.model.config import AcfNetConfig
-from acfnet_core.model.inputs import PatientInputs
+from acfnet_core.model.inputs import PatientInputs, channels_beside
 from acfnet_core.objective.time_bins import discretise_times
 
 
@@ -56,8 +56,9 @@ def make_batch(
 
 def patient_inputs(batch: InputBatch, device: torch.device) -> PatientInputs:
     """Return what the network sees of a batch: no outcome, no identifier."""
+    on_cpu = device.type == "cpu"
     return PatientInputs(
-        scans=batch.scans,
+        scans=channels_beside(batch.scans) if on_cpu else batch.scans,
         scan_time_months=batch.scan_time_months,
         scan_mask=batch.scan_mask,
         channel_mask=batch.channel_mask,

@@ -13,6 +13,7 @@ from acfnet_core.model.convolution import (
     TemporalConv,
     separable_width,
 )
+from acfnet_core.model.inputs import channels_beside
 
 
 def _volumes(*shape: int) -> torch.Tensor:
@@ -92,3 +93,52 @@ def test_stem_tells_a_missing_channel_from_an_empty_one() -> None:
     lacking = known.clone()
     lacking[..., 2] = 0
     assert not torch.equal(stem(scans, known), stem(scans, lacking))
+
+
+def _stem_gradient(stem: Stem, scans: torch.Tensor) -> torch.Tensor:
+    stem.zero_grad()
+    torch.autograd.backward(stem(scans, torch.ones(scans.shape[:3])).square().sum())
+    return torch.cat(
+        [p.grad.flatten() for p in stem.parameters() if p.grad is not None]
+    )
+
+
+def test_how_scans_lie_in_memory_changes_no_bit_of_the_stem() -> None:
+    stem = Stem(4, 40, (4, 8, 8), 4)
+    scans = _volumes(2, 2, 4, 24, 48, 48)
+    plain, beside = (_stem_gradient(stem, s) for s in (scans, channels_beside(scans)))
+    assert torch.equal(plain, beside)
+
+
+def test_the_stem_equals_plain_convolutions() -> None:
+    stem = Stem(4, 8, (4, 8, 8), 2).double()
+    scans = _volumes(2, 2, 4, 8, 16, 16).double()
+    volumes = scans.flatten(0, 1)
+    merged = nn.Conv3d.forward(
+        stem.merge, nn.Conv3d.forward(stem.reduce, volumes).relu()
+    )
+    normed = nn.GroupNorm.forward(stem.merge_norm, merged)
+    known = torch.zeros(2, 2, 4).double()
+    assert torch.allclose(stem(scans, known).flatten(0, 1), normed, atol=1e-12)
+
+
+def test_the_stem_hands_on_contiguous_volumes() -> None:
+    stem = Stem(4, 8, (4, 8, 8), 2)
+    assert stem(_volumes(1, 2, 4, 8, 16, 16), torch.ones(1, 2, 4)).is_contiguous()
+
+
+def test_the_stem_keeps_no_copy_of_scans_that_lie_as_it_needs_them() -> None:
+    stem, scans = (
+        Stem(4, 8, (4, 8, 8), 2),
+        channels_beside(_volumes(1, 2, 4, 8, 16, 16)),
+    )
+    kept: list[torch.Tensor] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        stem(scans, torch.ones(1, 2, 4))
+    large = {t.data_ptr() for t in kept if t.numel() == scans.numel()}
+    assert large == {scans.data_ptr()}

@@ -3,7 +3,7 @@ import dataclasses
 import torch
 from references.model_inputs import make_inputs, with_gaps
 
-from acfnet_core.model.inputs import hide_missing
+from acfnet_core.model.inputs import channels_beside, hide_missing
 
 
 def test_hidden_places_hold_zero() -> None:
@@ -40,3 +40,30 @@ def test_moving_keeps_every_tensor() -> None:
     moved = inputs.to("cpu")
     for field in dataclasses.fields(inputs):
         assert torch.equal(getattr(moved, field.name), getattr(inputs, field.name))
+
+
+def test_laying_channels_beside_each_other_changes_no_value() -> None:
+    scans = make_inputs().scans
+    assert torch.equal(channels_beside(scans), scans)
+
+
+def test_channels_laid_beside_each_other_are_neighbours_in_memory() -> None:
+    laid = channels_beside(make_inputs().scans)
+    assert laid.stride(2) == 1
+    assert laid.flatten(0, 1).is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_what_lies_beside_each_other_is_not_copied_again() -> None:
+    laid = channels_beside(make_inputs().scans)
+    assert channels_beside(laid).data_ptr() == laid.data_ptr()
+
+
+def test_a_batch_without_scans_can_be_laid_out() -> None:
+    assert channels_beside(make_inputs().scans[:, :0]).shape[1] == 0
+
+
+def test_hiding_keeps_the_channels_beside_each_other() -> None:
+    inputs = make_inputs()
+    inputs.channel_mask[0, 0, 1] = False
+    laid = dataclasses.replace(inputs, scans=channels_beside(inputs.scans))
+    assert hide_missing(laid).scans.stride(2) == 1

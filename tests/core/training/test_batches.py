@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import chain, islice
 
 import pytest
@@ -84,3 +85,16 @@ def test_the_network_sees_no_outcome_and_no_identifier(cohort: PreparedCohort) -
         "clinical",
         "clinical_mask",
     }
+
+
+def test_on_a_cpu_the_channels_of_a_batch_lie_beside_each_other(
+    cohort: PreparedCohort,
+) -> None:
+    batch = replace(
+        collate(cohort, [2, 3]),
+        scans=torch.zeros(2, 1, 4, 8, 16, 16),
+        scan_time_months=torch.zeros(2, 1),
+        scan_mask=torch.ones(2, 1, dtype=torch.bool),
+        channel_mask=torch.ones(2, 1, 4, dtype=torch.bool),
+    )
+    assert patient_inputs(batch, CPU).scans.stride(2) == 1
