@@ -1,12 +1,16 @@
 """What each way of computing costs in a training step: time and memory, as a table.
 
     OMP_NUM_THREADS=1 python benchmarks/training_options.py [--processes]
+    python benchmarks/training_options.py --device cuda --grid 32 64 64 --patients 16
 
 Each row is a process of its own: 8 patients with 2 scans of 24x48x48 voxels, forward,
 backward and AdamW's step, deterministic, one thread. The time is the shortest process
 time of several steps after the first two; the memory is the largest resident set of the
 process less what it was before the first step. The order is repeated backwards, and the
 better of both is shown, so that a neighbour on the machine does not decide.
+
+On a GPU the batch is made there once, the time is that of the clock with the GPU waited
+for, and the memory is what torch had allocated there at most.
 
 A second table has the same step shared by two processes over gloo, on the CPU. Several
 processes or threads have no processor time in common, so it shows wall time, and needs
@@ -21,6 +25,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from time import monotonic, process_time
 
@@ -54,7 +60,9 @@ OPTIONS = {
     "physical batch of 4": ComputeOptions(physical_batch_size=4),
     "physical batch of 1": ComputeOptions(physical_batch_size=1),
     "compile": ComputeOptions(compile=True),
+    "bfloat16, compile": ComputeOptions(precision="bfloat16", compile=True),
 }
+CPU_OPTIONS = [name for name in OPTIONS if name != "bfloat16, compile"]
 
 PROCESSES = {
     "one process": (1, 1),
@@ -64,10 +72,55 @@ PROCESSES = {
 """How many processes share a step, and how many threads each has."""
 
 
-def draw_patients(num_patients: int) -> PatientInputs:
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a step works on, and where."""
+
+    num_patients: int = NUM_PATIENTS
+    grid: tuple[int, int, int] = GRID
+    device: str = "cpu"
+
+    def part(self, start: int, most: int) -> PatientInputs:
+        """Return a part of the step's patients; on a GPU they are there already."""
+        number = min(most, self.num_patients - start)
+        if self.device == "cpu":
+            return draw_patients(number, self.grid)
+        return drawn_on(self.device, number, self.grid)
+
+    def wait(self) -> None:
+        """Wait until the GPU has done what it was told."""
+        if self.device != "cpu":
+            torch.cuda.synchronize()
+
+    def clock(self) -> float:
+        """Return the time that counts, in seconds."""
+        self.wait()
+        return process_time() if self.device == "cpu" else monotonic()
+
+    def peak_mib(self, before: int) -> float:
+        """Return how much memory was taken since the beginning."""
+        if self.device != "cpu":
+            return torch.cuda.max_memory_allocated() / BYTES_OF_MIB
+        return (peak_bytes() - before) / BYTES_OF_MIB
+
+
+@cache
+def drawn_on(
+    device: str, num_patients: int, grid: tuple[int, int, int]
+) -> PatientInputs:
+    """Draw patients and bring them to a device, once."""
+    drawn = draw_patients(num_patients, grid)
+    return PatientInputs(
+        **{key: value.to(device) for key, value in vars(drawn).items()}
+    )
+
+
+def draw_patients(
+    num_patients: int, grid: tuple[int, int, int] = GRID
+) -> PatientInputs:
     """Draw patients of whom everything is known."""
     generator = torch.Generator().manual_seed(0)
-    scans = torch.randn(num_patients, NUM_SCANS, 4, *GRID, generator=generator)
+    scans = torch.randn(num_patients, NUM_SCANS, 4, *grid, generator=generator)
     return PatientInputs(
         scans=channels_beside(scans),
         scan_time_months=torch.tensor([[-1.0, 6.0]]).expand(num_patients, -1),
@@ -79,48 +132,49 @@ def draw_patients(num_patients: int) -> PatientInputs:
 
 
 def take_step(
-    model: AcfNet, forward: Forward, optimiser: torch.optim.Optimizer, physical: int
+    forward: Forward, optimiser: torch.optim.Optimizer, work: Work, physical: int
 ) -> None:
     """Take one step; patients are drawn part by part, as they would be loaded."""
     optimiser.zero_grad(set_to_none=True)
-    for start in range(0, NUM_PATIENTS, physical):
-        backward_part(forward, min(physical, NUM_PATIENTS - start))
+    for start in range(0, work.num_patients, physical):
+        backward_part(forward, work.part(start, physical), work.num_patients)
     optimiser.step()
 
 
-def backward_part(forward: Forward, number: int) -> float:
+def backward_part(forward: Forward, part: PatientInputs, of_all: int) -> float:
     """Add the gradient of some of a step's patients; return their share of the loss."""
+    number, device = len(part.scans), part.scans.device
     terms = total_loss(
-        forward(draw_patients(number)),
-        time_bin=torch.full((number,), 3),
-        kind=torch.ones(number, dtype=torch.long),
+        forward(part),
+        time_bin=torch.full((number,), 3, device=device),
+        kind=torch.ones(number, dtype=torch.long, device=device),
         config=LossConfig(),
     )
-    loss = terms.total.sum() / NUM_PATIENTS
+    loss = terms.total.sum() / of_all
     torch.autograd.backward(loss)
     return loss.item()
 
 
-def measure(size: str, name: str, num_steps: int) -> dict[str, float]:
+def measure(size: str, name: str, num_steps: int, work: Work) -> dict[str, float]:
     """Measure one row in this process."""
     make_deterministic(num_threads=1)
     options = OPTIONS[name]
-    model = make_network(size)
+    model = make_network(size).to(work.device)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    physical = options.physical_batch_size or NUM_PATIENTS
+    physical = options.physical_batch_size or work.num_patients
     before, started, times = resident_bytes(), monotonic(), []
     with prepared(model, options) as forward:
         for step in range(num_steps + NUM_WARM_UP):
             torch.manual_seed(step)
-            begun = process_time()
-            take_step(model, forward, optimiser, physical)
-            times.append(process_time() - begun)
+            begun = work.clock()
+            take_step(forward, optimiser, work, physical)
+            times.append(work.clock() - begun)
             if step == 0:
                 first_s = monotonic() - started
     return {
         "seconds": min(times[NUM_WARM_UP:]),
         "first_s": first_s,
-        "mib": (peak_bytes() - before) / BYTES_OF_MIB,
+        "mib": work.peak_mib(before),
     }
 
 
@@ -152,7 +206,7 @@ def measure_rank(rank: int, size: str, name: str, num_steps: int, folder: str) -
         dist.barrier()
         begun, worked = monotonic(), process_time()
         optimiser.zero_grad(set_to_none=True)
-        loss = backward_part(model, number)
+        loss = backward_part(model, draw_patients(number), NUM_PATIENTS)
         share.add_up(model, loss)
         optimiser.step()
         walls.append(monotonic() - begun)
@@ -211,9 +265,13 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * BYTES_OF_KIB
 
 
-def measure_apart(size: str, name: str, num_steps: int) -> dict[str, float] | None:
+def measure_apart(
+    size: str, name: str, num_steps: int, work: Work
+) -> dict[str, float] | None:
     """Measure one row in a process of its own; None if it takes too long."""
     command = [sys.executable, __file__, "--row", size, name, "--steps", str(num_steps)]
+    command += ["--device", work.device, "--patients", str(work.num_patients)]
+    command += ["--grid", *map(str, work.grid)]
     try:
         done = subprocess.run(  # noqa: S603 - our own file
             command, capture_output=True, timeout=COMPILE_LIMIT_S, check=True
@@ -224,15 +282,17 @@ def measure_apart(size: str, name: str, num_steps: int) -> dict[str, float] | No
     return measured
 
 
-def table(sizes: list[str], names: list[str], num_steps: int) -> Iterator[str]:
+def table(
+    sizes: list[str], names: list[str], num_steps: int, work: Work
+) -> Iterator[str]:
     """Yield the lines of the table."""
     yield "| size | option | s a step | ratio | MiB | ratio | first step, s |"
     yield "|---|---|---|---|---|---|---|"
     for size in sizes:
-        turns = [*names, *(name for name in reversed(names) if name != "compile")]
+        turns = [*names, *(n for n in reversed(names) if not OPTIONS[n].compile)]
         found: dict[str, dict[str, float] | None] = {}
         for name in turns:
-            new, old = measure_apart(size, name, num_steps), found.get(name)
+            new, old = measure_apart(size, name, num_steps, work), found.get(name)
             found[name] = {k: min(new[k], old[k]) for k in new} if new and old else new
         plain = found["plain float32"]
         for name in names:
@@ -241,7 +301,7 @@ def table(sizes: list[str], names: list[str], num_steps: int) -> Iterator[str]:
                 yield f"| {size} | {name} | over {COMPILE_LIMIT_S} s | | | | |"
                 continue
             yield (
-                f"| {size} | {name} | {row['seconds']:.3f} | "
+                f"| {size} | {name} | {row['seconds']:.4f} | "
                 f"{row['seconds'] / plain['seconds']:.2f} | {row['mib']:.0f} | "
                 f"{row['mib'] / plain['mib']:.2f} | {row['first_s']:.1f} |"
             )
@@ -251,17 +311,24 @@ def main() -> None:
     """Print the table, or one row's figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="+", default=["tiny", "small"])
-    parser.add_argument("--options", nargs="+", default=list(OPTIONS))
+    parser.add_argument("--options", nargs="+", choices=OPTIONS)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--patients", type=int, default=NUM_PATIENTS)
+    parser.add_argument("--grid", nargs=3, type=int, default=GRID, metavar="VOXELS")
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--row", nargs=2, metavar=("SIZE", "OPTION"))
     parser.add_argument("--processes", action="store_true", help="the second table")
     given = parser.parse_args()
+    work = Work(
+        num_patients=given.patients, grid=tuple(given.grid), device=given.device
+    )
+    names = given.options or (CPU_OPTIONS if given.device == "cpu" else list(OPTIONS))
     if given.row:
-        lines = iter([json.dumps(measure(*given.row, given.steps))])
+        lines = iter([json.dumps(measure(*given.row, given.steps, work))])
     elif given.processes:
         lines = table_of_processes(given.sizes, given.steps)
     else:
-        lines = table(given.sizes, given.options, given.steps)
+        lines = table(given.sizes, names, given.steps, work)
     for line in lines:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()

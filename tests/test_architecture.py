@@ -21,8 +21,11 @@ USES_FLOWER = {
     "acf_client.supernode_process",
     "acf_server.app",
     "acf_server.control",
+    "acf_server.direct_objects",
     "acf_server.exchange",
     "acf_server.flower_strategies",
+    "acf_server.lean_arrays",
+    "acf_server.object_files",
     "acf_server.simulation_ray",
     "acf_server.superlink_process",
 }
@@ -135,8 +138,11 @@ def test_launchers_alone_use_more_of_flower_than_its_public_interface() -> None:
         "acf_client.resident_app",
         "acf_client.supernode_process",
         "acf_server.control",
+        "acf_server.direct_objects",
         "acf_server.exchange",
         "acf_server.flower_strategies",
+        "acf_server.lean_arrays",
+        "acf_server.object_files",
         "acf_server.superlink_process",
     }
 

@@ -18,7 +18,7 @@ from safetensors.numpy import load, load_file, save
 from acfnet_core.config import Section
 from acfnet_core.errors import DataError
 from acfnet_core.federation.messages import Sha256
-from acfnet_core.federation.parameters import NamedArrays, flatten, sha256_of
+from acfnet_core.federation.parameters import NamedArrays, sha256_of_arrays
 from acfnet_core.files import make_folder, write_atomically
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def save_checkpoint(
     manifest = CheckpointManifest(
         run=run,
         round=round_number,
-        parameters_sha256=sha256_of(flatten(arrays)),
+        parameters_sha256=sha256_of_arrays(arrays),
         contributors=contributors,
         state_sha256=None if kept is None else hashlib.sha256(kept).hexdigest(),
     )
@@ -124,7 +124,7 @@ def read_checkpoint(run_folder: Path, round_number: int) -> Checkpoint:
         text = (folder / MANIFEST_FILE).read_text(encoding="utf-8")
         manifest = CheckpointManifest.model_validate_json(text)
         arrays = load_file(folder / PARAMETERS_FILE)
-        intact = sha256_of(flatten(arrays)) == manifest.parameters_sha256
+        intact = sha256_of_arrays(arrays) == manifest.parameters_sha256
         state: NamedArrays = {}
         if manifest.state_sha256 is not None:
             kept = (folder / STATE_FILE).read_bytes()

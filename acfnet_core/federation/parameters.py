@@ -69,16 +69,44 @@ def unflatten(
     Raises:
         ValueError: The vector's length is not the layout's.
     """
+    return {name: part.copy() for name, part in parts_of(flat, layout).items()}
+
+
+def parts_of(
+    flat: FlatParameters, layout: ParameterLayout
+) -> dict[str, NDArray[np.float32]]:
+    """Name the parts of a flat vector, which they share their memory with.
+
+    Raises:
+        ValueError: The vector's length is not the layout's.
+    """
     if flat.size != layout.num_values:
         raise ValueError(f"{flat.size} values; the layout has {layout.num_values}")
     arrays, start = {}, 0
     for name, shape in zip(layout.names, layout.shapes, strict=True):
         stop = start + prod(shape)
-        arrays[name] = flat[start:stop].reshape(shape).copy()
+        arrays[name] = flat[start:stop].reshape(shape)
         start = stop
     return arrays
 
 
 def sha256_of(flat: FlatParameters) -> str:
     """Hash of the values as little-endian float32 bytes."""
-    return hashlib.sha256(flat.astype("<f4", copy=False).tobytes()).hexdigest()
+    return hashlib.sha256(_values_of(flat)).hexdigest()
+
+
+def sha256_of_arrays(arrays: NamedArrays) -> str:
+    """Hash of named arrays as of the vector that `flatten` makes of them.
+
+    Raises:
+        ValueError: An array is not float32.
+    """
+    found = hashlib.sha256()
+    for name in layout_of(arrays).names:
+        found.update(_values_of(arrays[name]))
+    return found.hexdigest()
+
+
+def _values_of(array: NDArray[np.float32]) -> memoryview:
+    """Return values as they are hashed, without a copy if they lie so already."""
+    return np.ascontiguousarray(array, dtype="<f4").data

@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save
 from acfnet_core.config import Section
 from acfnet_core.errors import DataError
 from acfnet_core.federation.messages import LandmarkMonths, RunName, Sha256
-from acfnet_core.federation.parameters import NamedArrays, flatten, sha256_of
+from acfnet_core.federation.parameters import NamedArrays, sha256_of_arrays
 from acfnet_core.files import make_folder, write_atomically
 
 RELEASE_FOLDER = "model"
@@ -94,7 +94,7 @@ def save_release(
         run=run,
         model=model,
         contract_sha256=contract_sha256,
-        parameters_sha256=sha256_of(flatten(arrays)),
+        parameters_sha256=sha256_of_arrays(arrays),
         supported_months=supported_months,
         landmark_months=landmark_months,
         round=round_number,
@@ -138,7 +138,7 @@ def _save_member(folder: Path, round_number: int, arrays: NamedArrays) -> Releas
     member = ReleaseMember(
         round=round_number,
         file=f"{MEMBERS_FOLDER}/round-{round_number:04d}.safetensors",
-        sha256=sha256_of(flatten(arrays)),
+        sha256=sha256_of_arrays(arrays),
     )
     write_atomically(folder / member.file, save(dict(arrays)))
     return member
@@ -161,7 +161,7 @@ def _load_description(folder: Path) -> ReleaseDescription:
 def _load_arrays(folder: Path, file: str, sha256: str) -> NamedArrays:
     try:
         arrays = load_file(folder / file)
-        is_intact = sha256_of(flatten(arrays)) == sha256
+        is_intact = sha256_of_arrays(arrays) == sha256
     except (OSError, ValueError, SafetensorError) as error:
         raise _damaged(folder, file, type(error).__name__) from error
     if not is_intact:

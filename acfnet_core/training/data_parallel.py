@@ -229,6 +229,9 @@ def _train_as_rank(rank: int, work: _Work, queue: "SimpleQueue[Any]") -> None:
         queue.put(error)
         raise SystemExit(error.exit_status) from None
     dist.destroy_process_group()
+    # A thread of torch that is still there when the interpreter ends aborts the
+    # process, as if its work had not been done. All has been told.
+    os._exit(0)
 
 
 def _train(

@@ -81,8 +81,7 @@ def _play(
         announce=announce,
     )
     if completed_rounds(run_folder) == [0]:
-        arrays, _ = load_checkpoint(run_folder, 0)
-        num_values = layout_of(arrays).num_values
+        num_values = layout_of(load_checkpoint(run_folder, 0)[0]).num_values
         check_readiness(plan, exchange, announce, num_values=num_values)
     RoundLoop(plan, run_folder, exchange, announce).run()
 

@@ -19,6 +19,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.inflatable.inflatable_utils import pull_objects
 from numpy.typing import NDArray
 
+from acf_server.lean_arrays import use_lean_arrays
 from acf_server.round_loop import RawAnswer, failure_code
 from acf_server.run_events import RunEvent, SiteAskedAgain, WaitingForSites
 from acfnet_core.federation.messages import (
@@ -62,6 +63,7 @@ _HEADER_BYTES = 128
 """Of a float32 vector as numpy saves it, whatever its length."""
 
 
+use_lean_arrays()
 # Flower waits a second before it asks again for a part of an answer that a site is
 # still sending; a short round often meets that.
 (pull_objects.__kwdefaults__ or {}).update(

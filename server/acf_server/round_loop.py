@@ -7,7 +7,7 @@ the sites and answers back, over the network (exchange.py) or in one process (te
 import base64
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
@@ -46,10 +46,11 @@ from acfnet_core.federation.messages import (
 from acfnet_core.federation.parameters import (
     FlatParameters,
     NamedArrays,
+    ParameterLayout,
     flatten,
     layout_of,
+    parts_of,
     sha256_of,
-    unflatten,
 )
 from acfnet_core.federation.release import RELEASE_FOLDER, save_release
 from acfnet_core.files import describe_os_error, make_folder
@@ -134,27 +135,9 @@ class RoundLoop:
             self.announce(RunResumed(round=done, num_rounds=plan.rounds))
         layout = layout_of(last.arrays)
         base, state = flatten(last.arrays), last.state
+        del last
         for round_number in range(done + 1, plan.rounds + 1):
-            answers = self._round(round_number, base, state, layout.sha256())
-            updates = [a.update for a in answers if a.update is not None]
-            if len(updates) < plan.minimum_sites:
-                raise _too_few(
-                    self.book.round(round_number), len(updates), plan.minimum_sites
-                )
-            merged, state = self._strategy.aggregate(
-                updates, base=base, state=state, round_number=round_number
-            )
-            self.book.note_update(round_number, norm_of_difference(merged, base))
-            save_checkpoint(
-                self.run_folder,
-                unflatten(merged, layout),
-                run=plan.run,
-                round_number=round_number,
-                contributors={u.site: u.num_examples for u in updates},
-                state=state,
-            )
-            self._drop_updates()
-            base = merged
+            base, state = self._train_round(round_number, base, state, layout)
         select_by = plan.strategy.select_by
         if self._strategy.makes_a_model and select_by == "last":
             # Before the sites judge it: a model is there whatever they answer.
@@ -163,6 +146,40 @@ class RoundLoop:
         if self._strategy.makes_a_model and select_by != "last":
             best = best_round(self.book.records(), by=select_by)
             self._release(plan.rounds if best is None else best)
+
+    def _train_round(
+        self,
+        round_number: int,
+        base: FlatParameters,
+        state: NamedArrays,
+        layout: ParameterLayout,
+    ) -> tuple[FlatParameters, NamedArrays]:
+        """Have the sites train, and write what comes of it as the round's checkpoint.
+
+        Returns:
+            The new model, and what the strategy remembers.
+        """
+        plan = self.plan
+        answers = self._round(round_number, base, state, layout.sha256())
+        updates = [a.update for a in answers if a.update is not None]
+        if len(updates) < plan.minimum_sites:
+            raise _too_few(
+                self.book.round(round_number), len(updates), plan.minimum_sites
+            )
+        merged, state = self._strategy.aggregate(
+            updates, base=base, state=state, round_number=round_number
+        )
+        self.book.note_update(round_number, norm_of_difference(merged, base))
+        save_checkpoint(
+            self.run_folder,
+            parts_of(merged, layout),
+            run=plan.run,
+            round_number=round_number,
+            contributors={u.site: u.num_examples for u in updates},
+            state=state,
+        )
+        self._drop_updates()
+        return merged, state
 
     def _release(self, number: int) -> None:
         """Write the model of a round as the trained one, with those before it."""
@@ -190,10 +207,10 @@ class RoundLoop:
         config = AcfNetConfig.model_validate(self.plan.model)
         return min(followed, config.bin_edges_months[-1])
 
-    def _members(self, number: int) -> dict[int, NamedArrays]:
+    def _members(self, number: int) -> "_ModelsOfRounds":
         """Return the models of the last rounds before a round, by round."""
         first = max(1, number - self.plan.strategy.release_members)
-        return {r: load_checkpoint(self.run_folder, r)[0] for r in range(first, number)}
+        return _ModelsOfRounds(self.run_folder, range(first, number))
 
     def _judge_last(
         self, base: FlatParameters, state: NamedArrays, layout_sha256: str
@@ -321,6 +338,25 @@ class RoundLoop:
             self.announce(SiteAnswered.model_validate(where))
         else:
             self.announce(SiteFailed.model_validate({**where, "code": code}))
+
+
+@dataclass(frozen=True)
+class _ModelsOfRounds(Mapping[int, NamedArrays]):
+    """The models after some rounds, each read when it is asked for."""
+
+    run_folder: Path
+    rounds: range
+
+    def __getitem__(self, number: int) -> NamedArrays:
+        if number not in self.rounds:
+            raise KeyError(number)
+        return load_checkpoint(self.run_folder, number)[0]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.rounds)
+
+    def __len__(self) -> int:
+        return len(self.rounds)
 
 
 def failure_code(raw: RawAnswer) -> str | None:

@@ -57,7 +57,7 @@ from acf_client.supernode_process import FIRST_POLL_S, SLOWEST_POLL_S, Pace
 from acf_server.app import RUN_FOLDER_KEY
 from acf_server.coordinator import Coordinator
 from acf_server.coordinator import initialise as initialise_coordinator
-from acf_server.superlink_process import wait_for_the_database
+from acf_server.superlink_process import PRAGMAS, set_up_the_database
 from acfnet_core.federation.bundle import bundle_folder
 from acfnet_core.flower_environment import flower_environment, flower_program
 from acfnet_core.identity.keys import generate_key
@@ -214,14 +214,15 @@ def test_a_part_of_a_message_is_looked_for_as_often_as_we_say() -> None:
     assert defaults["initial_backoff"] < 0.1
 
 
-def test_the_database_is_waited_for_longer() -> None:
+def test_the_database_is_waited_for_longer_and_keeps_less() -> None:
     before = vars(sql_mixin)["SQLITE_PRAGMAS"]
     try:
-        wait_for_the_database()
+        set_up_the_database()
         changed = dict(vars(sql_mixin)["SQLITE_PRAGMAS"])
     finally:
         vars(sql_mixin).update(SQLITE_PRAGMAS=before)
-    assert changed == {**dict(before), "busy_timeout": "60000"}
+    assert changed == {**dict(before), **PRAGMAS}
+    assert set(PRAGMAS) <= set(dict(before))
     assert dict(before)["busy_timeout"] == "5000"
 
 
