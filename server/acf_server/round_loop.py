@@ -170,12 +170,15 @@ class RoundLoop:
             updates, base=base, state=state, round_number=round_number
         )
         self.book.note_update(round_number, norm_of_difference(merged, base))
+        contributors = {u.site: u.num_examples for u in updates}
+        # The updates' files are in this process's memory for as long as they are known.
+        del answers, updates
         save_checkpoint(
             self.run_folder,
             parts_of(merged, layout),
             run=plan.run,
             round_number=round_number,
-            contributors={u.site: u.num_examples for u in updates},
+            contributors=contributors,
             state=state,
         )
         self._drop_updates()
