@@ -7,6 +7,7 @@ A run that is taken up again needs nothing else of its past.
 
 import hashlib
 import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -149,6 +150,31 @@ def latest_checkpoint(run_folder: Path) -> Checkpoint:
         except DataError as error:
             logger.warning("%s Going back to the round before.", error.message)
     return read_checkpoint(run_folder, 0)
+
+
+@dataclass(frozen=True)
+class ModelsOfRounds(Mapping[int, NamedArrays]):
+    """The models after some rounds of a run, each read when it is asked for.
+
+    Asking raises what `load_checkpoint` does.
+    """
+
+    run_folder: Path
+    rounds: range
+
+    def __getitem__(self, number: int) -> NamedArrays:
+        """Read the model after a round."""
+        if number not in self.rounds:
+            raise KeyError(number)
+        return load_checkpoint(self.run_folder, number)[0]
+
+    def __iter__(self) -> Iterator[int]:
+        """Return the rounds in order."""
+        return iter(self.rounds)
+
+    def __len__(self) -> int:
+        """Return the number of rounds."""
+        return len(self.rounds)
 
 
 def completed_rounds(run_folder: Path) -> list[int]:

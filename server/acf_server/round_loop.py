@@ -7,7 +7,7 @@ the sites and answers back, over the network (exchange.py) or in one process (te
 import base64
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
@@ -32,6 +32,7 @@ from acfnet_core.errors import AcfnetError, ProtocolError
 from acfnet_core.federation.admission import AdmittedUpdate, check_reply, refusal
 from acfnet_core.federation.blocks import norm_of_difference
 from acfnet_core.federation.checkpoint import (
+    ModelsOfRounds,
     latest_checkpoint,
     load_checkpoint,
     save_checkpoint,
@@ -210,10 +211,10 @@ class RoundLoop:
         config = AcfNetConfig.model_validate(self.plan.model)
         return min(followed, config.bin_edges_months[-1])
 
-    def _members(self, number: int) -> "_ModelsOfRounds":
+    def _members(self, number: int) -> ModelsOfRounds:
         """Return the models of the last rounds before a round, by round."""
         first = max(1, number - self.plan.strategy.release_members)
-        return _ModelsOfRounds(self.run_folder, range(first, number))
+        return ModelsOfRounds(self.run_folder, range(first, number))
 
     def _judge_last(
         self, base: FlatParameters, state: NamedArrays, layout_sha256: str
@@ -341,25 +342,6 @@ class RoundLoop:
             self.announce(SiteAnswered.model_validate(where))
         else:
             self.announce(SiteFailed.model_validate({**where, "code": code}))
-
-
-@dataclass(frozen=True)
-class _ModelsOfRounds(Mapping[int, NamedArrays]):
-    """The models after some rounds, each read when it is asked for."""
-
-    run_folder: Path
-    rounds: range
-
-    def __getitem__(self, number: int) -> NamedArrays:
-        if number not in self.rounds:
-            raise KeyError(number)
-        return load_checkpoint(self.run_folder, number)[0]
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.rounds)
-
-    def __len__(self) -> int:
-        return len(self.rounds)
 
 
 def failure_code(raw: RawAnswer) -> str | None:

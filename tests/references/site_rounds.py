@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 from acfnet_core.cohort.prepared.store import PreparedCohort
 from acfnet_core.federation.messages import RoundRequest
 from acfnet_core.federation.parameters import (
@@ -12,7 +14,11 @@ from acfnet_core.federation.parameters import (
 )
 from acfnet_core.model.config import AcfNetConfig
 from acfnet_core.model.network import AcfNet, build_model
+from acfnet_core.objective.loss import LossConfig
+from acfnet_core.training.compute import ComputeOptions
+from acfnet_core.training.local_training import TrainingEvent, train_locally
 from acfnet_core.training.model_arrays import model_arrays
+from acfnet_core.training.settings import LocalTrainingSettings
 
 
 def small_config(num_clinical_features: int = 13, **changes: Any) -> AcfNetConfig:
@@ -24,6 +30,23 @@ def small_config(num_clinical_features: int = 13, **changes: Any) -> AcfNetConfi
 def small_model(seed: int = 0, **changes: Any) -> AcfNet:
     """Build a small network; equal seeds give equal bits."""
     return build_model(small_config(**changes), seed=seed)
+
+
+def train_briefly(
+    model: AcfNet, cohort: PreparedCohort, compute: ComputeOptions
+) -> list[TrainingEvent]:
+    """Train three steps of eight patients on the model's device; return the events."""
+    torch.manual_seed(2)
+    return list(
+        train_locally(
+            model,
+            cohort,
+            settings=LocalTrainingSettings(local_steps=3, batch_size=8),
+            loss=LossConfig(),
+            seed=2,
+            compute=compute,
+        )
+    )
 
 
 def ask_to_train(

@@ -31,6 +31,7 @@ from flwr.proto.control_pb2 import (
     StopRunRequest,
 )
 from flwr.proto.node_pb2 import NodeInfo
+from flwr.server.superlink.linkstate.sql_linkstate import SqlLinkState
 from flwr.serverapp import Grid
 from flwr.supercore import sql_mixin
 from flwr.supercore.cli.flower_superexec import _parse_args as superexec_parser
@@ -54,10 +55,16 @@ import acf_client.supernode as supernode_module
 import acf_server.superlink as superlink_module
 from acf_client.site import initialise as initialise_site
 from acf_client.supernode_process import FIRST_POLL_S, SLOWEST_POLL_S, Pace
+from acf_server import superlink_process
 from acf_server.app import RUN_FOLDER_KEY
 from acf_server.coordinator import Coordinator
 from acf_server.coordinator import initialise as initialise_coordinator
-from acf_server.superlink_process import PRAGMAS, set_up_the_database
+from acf_server.superlink_process import (
+    PRAGMAS,
+    _count_no_traffic,
+    _once_in_a_while,
+    set_up_the_database,
+)
 from acfnet_core.federation.bundle import bundle_folder
 from acfnet_core.flower_environment import flower_environment, flower_program
 from acfnet_core.identity.keys import generate_key
@@ -224,6 +231,36 @@ def test_the_database_is_waited_for_longer_and_keeps_less() -> None:
     assert changed == {**dict(before), **PRAGMAS}
     assert set(PRAGMAS) <= set(dict(before))
     assert dict(before)["busy_timeout"] == "5000"
+
+
+def test_what_is_written_for_each_piece_is_replaced_by_what_takes_the_same() -> None:
+    assert_takes_the_same(SqlLinkState.store_traffic, _count_no_traffic)
+    assert_takes_the_same(
+        SqlLinkState._cleanup_expired_task_tokens, _once_in_a_while(lambda _: None)
+    )
+
+
+def assert_takes_the_same(
+    flowers: Callable[..., object], ours: Callable[..., object]
+) -> None:
+    """Check that what stands in for a method of Flower's takes what that takes."""
+    (_, *names), (_, *own) = (
+        [(each.name, each.kind) for each in inspect.signature(one).parameters.values()]
+        for one in (flowers, ours)
+    )
+    assert names == own
+
+
+def test_expired_tasks_are_looked_for_once_in_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[object] = []
+    times = iter([10.0, 10.5, 10.9, 11.0, 11.5])
+    monkeypatch.setattr(superlink_process, "monotonic", lambda: next(times))
+    look = _once_in_a_while(seen.append)
+    for number in range(5):
+        look(number)
+    assert seen == [0, 3]
 
 
 def test_the_supernode_still_logs_that_it_is_connected() -> None:

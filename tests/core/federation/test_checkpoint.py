@@ -9,6 +9,7 @@ from acfnet_core.federation.checkpoint import (
     MANIFEST_FILE,
     PARAMETERS_FILE,
     STATE_FILE,
+    ModelsOfRounds,
     completed_rounds,
     latest_checkpoint,
     load_checkpoint,
@@ -222,3 +223,16 @@ def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     with pytest.raises(MachineError) as caught:
         _save(tmp_path / "file", 1)
     assert caught.value.code == "machine.folder_unwritable"
+
+
+def test_the_models_of_several_rounds_are_read_when_they_are_asked_for(
+    tmp_path: Path,
+) -> None:
+    models = ModelsOfRounds(tmp_path, range(2, 4))
+    assert (list(models), len(models)) == ([2, 3], 2)
+    with pytest.raises(DataError, match="absent or damaged"):
+        models[2]
+    _save(tmp_path, 2)
+    assert np.array_equal(flatten(models[2]), flatten(load_checkpoint(tmp_path, 2)[0]))
+    with pytest.raises(KeyError):
+        models[1]

@@ -12,7 +12,9 @@ from acfnet_core.federation.parameters import (
     ParameterLayout,
     flatten,
     layout_of,
+    parts_of,
     sha256_of,
+    sha256_of_arrays,
     unflatten,
 )
 
@@ -109,3 +111,31 @@ def test_an_array_of_another_type_is_refused(named: dict[str, np.ndarray]) -> No
         inspect.unwrap(layout_of)(
             {**named, "b.weight": named["b.weight"].astype(np.float64)}
         )
+
+
+@settings(deadline=None, max_examples=40)
+@given(named=NAMED)
+def test_the_hash_of_named_arrays_is_that_of_their_vector(
+    named: dict[str, np.ndarray],
+) -> None:
+    assert sha256_of_arrays(named) == sha256_of(flatten(named))
+
+
+def test_the_hash_does_not_depend_on_how_the_values_lie_in_memory() -> None:
+    values = np.arange(12, dtype=np.float32).reshape(3, 4)
+    assert sha256_of_arrays({"a": np.asfortranarray(values)}) == sha256_of(
+        values.reshape(-1)
+    )
+
+
+@settings(deadline=None, max_examples=40)
+@given(named=NAMED)
+def test_parts_are_the_restored_arrays_and_share_the_vectors_memory(
+    named: dict[str, np.ndarray],
+) -> None:
+    flat, layout = flatten(named), layout_of(named)
+    parts, restored = parts_of(flat, layout), unflatten(flat, layout)
+    assert list(parts) == list(restored)
+    for name, part in parts.items():
+        assert np.array_equal(part, restored[name], equal_nan=True)
+        assert part.size == 0 or np.shares_memory(part, flat)

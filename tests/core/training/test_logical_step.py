@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from references.scan_cohorts import ScanCohort, make_scan_cohort
-from references.site_rounds import small_model
+from references.site_rounds import small_model, train_briefly
 from torch import Tensor
 
 from acfnet_core.cohort.contract import shipped_contract
@@ -16,13 +16,12 @@ from acfnet_core.objective.loss import LossConfig, total_loss
 from acfnet_core.training.augmentation import Augmentation
 from acfnet_core.training.batches import make_batch
 from acfnet_core.training.compute import ComputeOptions
-from acfnet_core.training.local_training import TrainingEvent, train_locally
 from acfnet_core.training.logical_step import (
     LogicalStep,
     PhysicalBatchReduced,
     is_out_of_memory,
 )
-from acfnet_core.training.settings import AugmentationSettings, LocalTrainingSettings
+from acfnet_core.training.settings import AugmentationSettings
 
 CPU = torch.device("cpu")
 INDICES = [4, 0, 7, 2, 5, 1, 6, 3]
@@ -169,27 +168,11 @@ def test_a_message_of_another_kind_of_error_does_not_count() -> None:
     assert not is_out_of_memory(ValueError("DefaultCPUAllocator"))
 
 
-def train(
-    model: AcfNet, cohort: ScanCohort, compute: ComputeOptions
-) -> list[TrainingEvent]:
-    torch.manual_seed(2)
-    return list(
-        train_locally(
-            model,
-            cohort,
-            settings=LocalTrainingSettings(local_steps=3, batch_size=8),
-            loss=LossConfig(),
-            seed=2,
-            compute=compute,
-        )
-    )
-
-
 def test_training_with_a_full_memory_ends_where_a_smaller_batch_does(
     cohort: ScanCohort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     smaller, short = small_model(), small_model()
-    train(smaller, cohort, ComputeOptions(physical_batch_size=4))
+    train_briefly(smaller, cohort, ComputeOptions(physical_batch_size=4))
     whole = AcfNet.forward
 
     def hold_four(self: AcfNet, inputs: PatientInputs) -> AcfNetOutput:
@@ -198,7 +181,7 @@ def test_training_with_a_full_memory_ends_where_a_smaller_batch_does(
         return whole(self, inputs)
 
     monkeypatch.setattr(AcfNet, "forward", hold_four)
-    events = train(short, cohort, ComputeOptions())
+    events = train_briefly(short, cohort, ComputeOptions())
     pairs = zip(smaller.parameters(), short.parameters(), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
     assert events[0] == PhysicalBatchReduced(before=8, after=4)
@@ -210,7 +193,7 @@ def test_the_physical_batch_does_not_change_what_is_learnt(cohort: ScanCohort) -
     found = []
     for size in (None, 2, 1):
         model = without_dropout()
-        train(model, cohort, ComputeOptions(physical_batch_size=size))
+        train_briefly(model, cohort, ComputeOptions(physical_batch_size=size))
         found.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     for one, other in pairwise(found):
         # AdamW's first steps have the size of the learning rate, 1e-3, whatever the

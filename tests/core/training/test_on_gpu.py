@@ -11,17 +11,16 @@ import pytest
 import torch
 from references.model_inputs import make_inputs, make_network, with_gaps
 from references.scan_cohorts import ScanCohort, make_scan_cohort
+from references.site_rounds import train_briefly
 from torch import Tensor
 
 from acfnet_core.cohort.contract import shipped_contract
 from acfnet_core.model.inputs import PatientInputs
-from acfnet_core.objective.loss import LossConfig
 from acfnet_core.training.compute import ComputeOptions, Precision, prepared
 from acfnet_core.training.device import choose_device
-from acfnet_core.training.local_training import TrainingEvent, train_locally
+from acfnet_core.training.local_training import TrainingEvent
 from acfnet_core.training.logical_step import PhysicalBatchReduced
 from acfnet_core.training.reproducibility import RandomState, make_deterministic
-from acfnet_core.training.settings import LocalTrainingSettings
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="this machine has no GPU"
@@ -63,17 +62,7 @@ def train(
     """A round of local training: all parameters after it, and what was told."""
     columns = {"num_clinical_features": shipped_contract("crlm").num_clinical_features}
     model = make_network(reduction=(2, 4, 4), **columns, **settings).to(device)
-    torch.manual_seed(5)
-    events = list(
-        train_locally(
-            model,
-            cohort,
-            settings=LocalTrainingSettings(local_steps=3, batch_size=8),
-            loss=LossConfig(),
-            seed=2,
-            compute=compute,
-        )
-    )
+    events = train_briefly(model, cohort, compute)
     return torch.cat([p.detach().flatten().cpu() for p in model.parameters()]), events
 
 
