@@ -30,15 +30,37 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
         MachineError: The folder cannot be written or the disk is full. The old file,
             if there was one, is untouched.
     """
+    with replacing(path, mode=mode) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
+    """Give the block an empty file to write, and put it in the place of `path`.
+
+    The block may write the file itself or rename another one over it. If it raises,
+    `path` is untouched.
+
+    Args:
+        path: The file to replace; its folder must exist.
+        mode: Permission bits of the new file; `PRIVATE_MODE` for keys and patients.
+
+    Raises:
+        MachineError: The folder cannot be written or the disk is full.
+    """
     temporary = path.parent / f".{path.name}.{secrets.token_hex(6)}.tmp"
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        # Made here, so that the user's umask has its say in the mode.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        descriptor = os.open(temporary, flags, mode)
+        wanted = os.fstat(descriptor).st_mode
+        os.fchmod(descriptor, PRIVATE_MODE)
+        os.close(descriptor)
+        yield temporary
+        temporary.chmod(wanted)
+        _sync(temporary, os.O_RDONLY)
         temporary.replace(path)
-        _sync_folder(path.parent)
+        _sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise describe_os_error(error, path) from error
     finally:
@@ -138,9 +160,9 @@ def describe_os_error(error: OSError, path: Path) -> MachineError:
     )
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _sync(path: Path, flags: int) -> None:
+    """Make what a file holds, or a rename inside a folder, durable."""
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:

@@ -53,9 +53,10 @@ def main() -> None:
                 )
                 print(f"  {cost.seconds_per_round:.2f} s a round", file=sys.stderr)
                 costs.append(cost)
-    page = "\n".join(tell(costs, options.rounds)) + "\n"
-    if options.write:
-        options.write.write_text(page)
+                page = "\n".join(tell(costs, options.rounds)) + "\n"
+                if options.write:
+                    # After each, since the whole takes an hour.
+                    options.write.write_text(page)
     if options.json:
         print(json.dumps([cost.as_json() for cost in costs]))
     else:

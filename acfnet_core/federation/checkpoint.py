@@ -14,13 +14,14 @@ from typing import Literal
 
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.numpy import load, load_file, save
+from safetensors.numpy import load_file
 
 from acfnet_core.config import Section
 from acfnet_core.errors import DataError
 from acfnet_core.federation.messages import Sha256
 from acfnet_core.federation.parameters import NamedArrays, sha256_of_arrays
 from acfnet_core.files import make_folder, write_atomically
+from acfnet_core.tensor_files import write_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -84,18 +85,22 @@ def save_checkpoint(
     """
     folder = make_folder(round_folder(run_folder, round_number))
     # What a round that broke off has left is no part of this one.
-    (folder / MANIFEST_FILE).unlink(missing_ok=True)
-    kept = save(dict(state)) if state else None
+    for left in (
+        folder / MANIFEST_FILE,
+        *folder.glob(".*.tmp*"),
+        *folder.glob(".tmp*"),
+    ):
+        left.unlink(missing_ok=True)
+    write_tensors(folder / PARAMETERS_FILE, arrays)
+    if state:
+        write_tensors(folder / STATE_FILE, state)
     manifest = CheckpointManifest(
         run=run,
         round=round_number,
         parameters_sha256=sha256_of_arrays(arrays),
         contributors=contributors,
-        state_sha256=None if kept is None else hashlib.sha256(kept).hexdigest(),
+        state_sha256=_sha256_of_file(folder / STATE_FILE) if state else None,
     )
-    write_atomically(folder / PARAMETERS_FILE, save(dict(arrays)))
-    if kept is not None:
-        write_atomically(folder / STATE_FILE, kept)
     write_atomically(
         folder / MANIFEST_FILE, manifest.model_dump_json(indent=2).encode()
     )
@@ -128,9 +133,8 @@ def read_checkpoint(run_folder: Path, round_number: int) -> Checkpoint:
         intact = sha256_of_arrays(arrays) == manifest.parameters_sha256
         state: NamedArrays = {}
         if manifest.state_sha256 is not None:
-            kept = (folder / STATE_FILE).read_bytes()
-            intact &= hashlib.sha256(kept).hexdigest() == manifest.state_sha256
-            state = load(kept)
+            intact &= _sha256_of_file(folder / STATE_FILE) == manifest.state_sha256
+            state = load_file(folder / STATE_FILE)
     except (OSError, ValueError, ValidationError, SafetensorError) as error:
         raise _damaged(folder, type(error).__name__) from error
     if not intact:
@@ -183,6 +187,11 @@ def completed_rounds(run_folder: Path) -> list[int]:
     numbers = [path.parent.name.removeprefix("round-") for path in manifests]
     # A person may have put a copy such as round-0003-old beside the others.
     return sorted(int(number) for number in numbers if number.isdecimal())
+
+
+def _sha256_of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _damaged(folder: Path, reason: str) -> DataError:

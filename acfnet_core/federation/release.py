@@ -15,13 +15,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file
 
 from acfnet_core.config import Section
 from acfnet_core.errors import DataError
 from acfnet_core.federation.messages import LandmarkMonths, RunName, Sha256
 from acfnet_core.federation.parameters import NamedArrays, sha256_of_arrays
 from acfnet_core.files import make_folder, write_atomically
+from acfnet_core.tensor_files import write_tensors
 
 RELEASE_FOLDER = "model"
 PARAMETERS_FILE = "parameters.safetensors"
@@ -89,7 +90,7 @@ def save_release(
         MachineError: The folder cannot be written or the disk is full.
     """
     make_folder(folder)
-    write_atomically(folder / PARAMETERS_FILE, save(dict(arrays)))
+    write_tensors(folder / PARAMETERS_FILE, arrays)
     description = ReleaseDescription(
         run=run,
         model=model,
@@ -140,7 +141,7 @@ def _save_member(folder: Path, round_number: int, arrays: NamedArrays) -> Releas
         file=f"{MEMBERS_FOLDER}/round-{round_number:04d}.safetensors",
         sha256=sha256_of_arrays(arrays),
     )
-    write_atomically(folder / member.file, save(dict(arrays)))
+    write_tensors(folder / member.file, arrays)
     return member
 
 

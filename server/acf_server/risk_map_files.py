@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from acf_server.run_files import RISK_MAPS_FOLDER, damaged
-from acfnet_core.files import write_atomically
 from acfnet_core.pictures.risk_map_panels import RiskMapPatient
+from acfnet_core.tensor_files import write_tensors
 
 
 def write_risk_map(path: Path, patient: RiskMapPatient) -> Path:
@@ -36,7 +35,7 @@ def write_risk_map(path: Path, patient: RiskMapPatient) -> Path:
         "years": json.dumps(patient.years),
         "window_hu": json.dumps(patient.window_hu),
     }
-    write_atomically(path, save(tensors, metadata=metadata))
+    write_tensors(path, tensors, metadata=metadata)
     return path
 
 

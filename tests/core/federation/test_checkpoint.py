@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from acfnet_core.federation.checkpoint import (
 )
 from acfnet_core.federation.parameters import flatten, sha256_of
 from acfnet_core.files import write_atomically
+from acfnet_core.tensor_files import write_tensors
 
 
 def _arrays(seed: int) -> dict[str, np.ndarray]:
@@ -150,13 +152,17 @@ def test_a_kill_while_a_round_is_written_again_leaves_no_mixture(
         _save(tmp_path, number)
     written: list[str] = []
 
-    def killed_after(path: Path, content: bytes) -> None:
-        if len(written) > first:
-            raise KeyboardInterrupt
-        write_atomically(path, content)
-        written.append(path.name)
+    def killed_after(write: Callable[..., None]) -> Callable[..., None]:
+        def write_or_die(path: Path, content: object) -> None:
+            if len(written) > first:
+                raise KeyboardInterrupt
+            write(path, content)
+            written.append(path.name)
 
-    monkeypatch.setattr(checkpoint, "write_atomically", killed_after)
+        return write_or_die
+
+    monkeypatch.setattr(checkpoint, "write_tensors", killed_after(write_tensors))
+    monkeypatch.setattr(checkpoint, "write_atomically", killed_after(write_atomically))
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(
             tmp_path,
@@ -167,6 +173,16 @@ def test_a_kill_while_a_round_is_written_again_leaves_no_mixture(
             state={"momentum": np.ones(3, np.float32)},
         )
     assert latest_checkpoint(tmp_path).manifest.round == 1
+
+
+def test_what_a_killed_write_has_left_is_gone_with_the_next(tmp_path: Path) -> None:
+    folder = round_folder(tmp_path, 1)
+    folder.mkdir(parents=True)
+    for name in (f".{PARAMETERS_FILE}.0a1b2c.tmp", ".tmpQ3bZxK"):
+        (folder / name).write_bytes(b"half")
+    _save(tmp_path, 1)
+    names = {path.name for path in folder.iterdir()}
+    assert names == {PARAMETERS_FILE, MANIFEST_FILE}
 
 
 def test_what_the_strategy_remembers_comes_back_to_the_last_bit(tmp_path: Path) -> None:
