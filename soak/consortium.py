@@ -273,12 +273,15 @@ def command_of(pid: int) -> str:
 
 def _parents() -> dict[int, int]:
     parents = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdecimal():
             continue
-        parents[int(path.parent.name)] = int(fields[1])
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            # It has ended since it was listed.
+            continue
+        parents[int(folder.name)] = int(fields[1])
     return parents
 
 

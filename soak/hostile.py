@@ -16,7 +16,8 @@ from pathlib import Path
 from consortium import describe_machine, parameters_after
 from references.hostile_replies import BAD, KINDS, HostileSite
 
-from acf_server.round_loop import RawAnswer, RoundLoop
+from acf_server.answers import RawAnswer
+from acf_server.round_loop import RoundLoop
 from acfnet_core.federation.messages import RoundRequest
 from acfnet_core.federation.parameters import FlatParameters
 

@@ -164,6 +164,7 @@ def test_rich_is_used_by_the_consoles_alone() -> None:
         "acf_client.console",
         "acf_client.data_console",
         "acf_server.console",
+        "acf_server.run_console",
     }
 
 

@@ -233,12 +233,16 @@ def start(folder: Folder = HERE) -> None:
     Example:  acf-server start --folder coordinator
     """
     from acf_server.coordinator import open_coordinator
+    from acf_server.metrics_endpoint import metrics_endpoint
     from acf_server.run_keeper import RunKeeper
     from acf_server.superlink import running_server
     from acfnet_core.processes import READY
 
     coordinator = open_coordinator(folder)
-    with running_server(coordinator, tell=console.say) as supervisor:
+    with (
+        metrics_endpoint(coordinator, tell=console.say),
+        running_server(coordinator, tell=console.say) as supervisor,
+    ):
         console.say(
             f"{READY} Listening on {coordinator.config.listen_host}:"
             f"{coordinator.config.listen_port}; logs in {coordinator.logs_folder}. "

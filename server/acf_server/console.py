@@ -21,14 +21,15 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from acf_server.run_console import live_run
 from acf_server.run_events import (
     ModelJudged,
     ReadinessChecked,
-    RoundStarted,
     RunEvent,
     SiteReadiness,
     WaitingForSites,
 )
+from acf_server.run_view import RunView
 from acfnet_core.cohort.prepared.preparation_events import (
     CohortFinished,
     PreparationEvent,
@@ -129,15 +130,17 @@ class Console:
         ) as bars:
             yield ProgressBar(bars, title, total)
 
-    def follow(self, events: Iterable[RunEvent], *, num_rounds: int) -> RunEvent | None:
-        """Show a run's events as they come; return the last."""
+    def follow(self, events: Iterable[RunEvent], *, view: RunView) -> RunEvent | None:
+        """Show a run's events as they come; return the last.
+
+        Args:
+            events: From `follow_run` or the like.
+            view: What was known of the run before them.
+        """
         event = None
-        with self.progress("training", num_rounds) as bar:
+        with live_run(self._out, view):
             for event in events:
-                if isinstance(event, RoundStarted):
-                    bar.describe(_round_title(event))
-                if isinstance(event, ModelJudged):
-                    bar.set_done(event.round)
+                view.take(event)
                 line = describe_event(event)
                 if line:
                     self.note(line)
@@ -165,10 +168,6 @@ class ProgressBar:
         self._bars = bars
         self._task = bars.add_task(title, total=total)
 
-    def describe(self, title: str) -> None:
-        """Change what stands beside the bar."""
-        self._bars.update(self._task, description=title)
-
     def set_done(self, done: int) -> None:
         """Move the bar."""
         self._bars.update(self._task, completed=done)
@@ -179,7 +178,11 @@ def describe_event(event: RunEvent) -> str | None:
     if isinstance(event, ModelJudged):
         return describe_judgement(event)
     if isinstance(event, WaitingForSites):
-        return f"waiting for {', '.join(event.missing)}"
+        return (
+            f"waiting for {', '.join(event.missing)}"
+            if event.missing
+            else "all sites are connected"
+        )
     if isinstance(event, ReadinessChecked):
         return "\n  ".join(describe_readiness(site) for site in event.sites)
     line = _LINES.get(event.kind)
@@ -234,9 +237,3 @@ def describe_interval(interval: Interval | None) -> str:
     if interval.low is None or interval.high is None:
         return f"{interval.estimate:.3f} (no interval)"
     return f"{interval.estimate:.3f} ({interval.low:.3f} to {interval.high:.3f})"
-
-
-def _round_title(event: RoundStarted) -> str:
-    if event.round > event.num_rounds:
-        return "judging the last model"
-    return f"round {event.round} of {event.num_rounds}"

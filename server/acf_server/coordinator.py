@@ -48,6 +48,8 @@ class ServerConfig(BaseModel):
     listen_host: str = "127.0.0.1"
     """Flower's own port trusts whoever reaches it, so it stays on loopback."""
     listen_port: Annotated[int, Field(ge=1, le=65535)] = DEFAULT_PORT
+    metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """Of the page for Prometheus, on the loopback address alone; null is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,4 +263,7 @@ address = {json.dumps(config.address)}
 # whoever reaches this port is trusted.
 listen_host = {json.dumps(config.listen_host)}
 listen_port = {config.listen_port}
+
+# A page with figures of the runs for Prometheus, on 127.0.0.1 alone.
+# metrics_port = 9464
 """

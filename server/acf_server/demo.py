@@ -26,6 +26,7 @@ from acf_server.enrolment import approve_site, invite_site
 from acf_server.evaluation import evaluate_tables
 from acf_server.report import write_report
 from acf_server.run_config import RunConfig, RunSection
+from acf_server.run_overview import view_of
 from acf_server.runs import create_run, follow_run, require_finished
 from acf_server.superlink import free_loopback_port
 from acfnet_core.cohort.contract_toml import contract_to_toml
@@ -324,7 +325,7 @@ def _train(
     events = follow_run(
         coordinator, run_folder, check_alive=lambda: check_alive(children)
     )
-    require_finished(console.follow(events, num_rounds=settings.num_rounds))
+    require_finished(console.follow(events, view=view_of(run_folder, end_at=0)))
     return run_folder
 
 

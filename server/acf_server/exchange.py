@@ -19,8 +19,8 @@ from flwr.serverapp import Grid
 from flwr.supercore.inflatable.inflatable_utils import pull_objects
 from numpy.typing import NDArray
 
+from acf_server.answers import RawAnswer, failure_code
 from acf_server.lean_arrays import use_lean_arrays
-from acf_server.round_loop import RawAnswer, failure_code
 from acf_server.run_events import RunEvent, SiteAskedAgain, WaitingForSites
 from acfnet_core.federation.messages import (
     DOCUMENT,
@@ -210,7 +210,7 @@ class _Round:
             self._send(to_ask)
 
     def _tell_missing(self, missing: tuple[str, ...]) -> None:
-        if missing and missing != self._told:
+        if missing != self._told:
             self._exchange.announce(WaitingForSites(missing=missing))
         self._told = missing
 

@@ -15,7 +15,8 @@ from time import monotonic
 import torch
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from acf_server.round_loop import Exchange, RawAnswer, RoundLoop
+from acf_server.answers import Exchange, RawAnswer
+from acf_server.round_loop import RoundLoop
 from acf_server.run_events import (
     RunEvent,
     RunFailed,
@@ -121,8 +122,7 @@ def play_run(
     """
 
     def announce(event: RunEvent) -> None:
-        append_event(run_folder, event)
-        notify(event)
+        notify(append_event(run_folder, event))
 
     started = monotonic()
     with held_lock(run_folder / RUN_LOCK, what="this run"):

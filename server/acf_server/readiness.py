@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Protocol, runtime_checkable
 
-from acf_server.round_loop import RawAnswer, failure_code
+from acf_server.answers import RawAnswer, failure_code
 from acf_server.run_events import ReadinessChecked, RunEvent, SiteReadiness
 from acf_server.run_plan import RunPlan
 from acfnet_core import __version__

@@ -7,25 +7,25 @@ the sites and answers back, over the network (exchange.py) or in one process (te
 import base64
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 
 import numpy as np
-from numpy import float32
-from numpy.typing import NDArray
 
+from acf_server.answers import CheckedAnswer, Exchange, RawAnswer, failure_code
 from acf_server.round_records import RoundBook, best_round
 from acf_server.run_events import (
     ModelJudged,
+    RoundFinished,
     RoundStarted,
     RunEvent,
     RunResumed,
     SiteAnswered,
     SiteFailed,
 )
-from acf_server.run_files import RoundRecord
+from acf_server.run_files import RoundPhases, RoundRecord
 from acf_server.run_plan import RunPlan
 from acf_server.strategies import RunStrategy
 from acfnet_core.errors import AcfnetError, ProtocolError
@@ -38,10 +38,8 @@ from acfnet_core.federation.checkpoint import (
     save_checkpoint,
 )
 from acfnet_core.federation.messages import (
-    RoundReply,
     RoundRequest,
     claim_about,
-    parse_failure,
     parse_reply,
 )
 from acfnet_core.federation.parameters import (
@@ -65,33 +63,6 @@ UPDATES_FOLDER = "updates"
 """Of a run's folder: the admitted updates of the round that is going on."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class RawAnswer:
-    """What came from a site, unchecked: a reply, a failure, or a code of our own."""
-
-    site: str
-    seconds: float
-    reply: str | None = None
-    failure: str | None = None
-    code: str | None = None
-    """Set when no answer came: why."""
-    parameters: NDArray[float32] | None = None
-
-
-Exchange = Callable[[RoundRequest, FlatParameters], Iterator[RawAnswer]]
-"""Sends a round's request to every site of the roster; yields one answer for each."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckedAnswer:
-    """A site's admitted reply and, if it trained, its update."""
-
-    reply: RoundReply
-    update: AdmittedUpdate | None
-    num_bytes: int = 0
-    """Of the parameters that came with it."""
-
-
 @dataclass
 class RoundLoop:
     """One run, from its initial model to its last round.
@@ -108,6 +79,7 @@ class RoundLoop:
     exchange: Exchange
     announce: Callable[[RunEvent], None]
     book: RoundBook = field(init=False)
+    _exchanged: RoundPhases = field(init=False)
 
     def __post_init__(self) -> None:
         self._strategy = RunStrategy(self.plan)
@@ -162,6 +134,7 @@ class RoundLoop:
         """
         plan = self.plan
         answers = self._round(round_number, base, state, layout.sha256())
+        answered = monotonic()
         updates = [a.update for a in answers if a.update is not None]
         if len(updates) < plan.minimum_sites:
             raise _too_few(
@@ -170,6 +143,7 @@ class RoundLoop:
         merged, state = self._strategy.aggregate(
             updates, base=base, state=state, round_number=round_number
         )
+        combined = monotonic()
         self.book.note_update(round_number, norm_of_difference(merged, base))
         contributors = {u.site: u.num_examples for u in updates}
         # The updates' files are in this process's memory for as long as they are known.
@@ -183,7 +157,28 @@ class RoundLoop:
             state=state,
         )
         self._drop_updates()
+        self._finish_round(
+            round_number, combining=combined - answered, writing=monotonic() - combined
+        )
         return merged, state
+
+    def _finish_round(
+        self, round_number: int, *, combining: float, writing: float
+    ) -> None:
+        """Tell what a round has cost, now that it is complete."""
+        phases = self._exchanged.model_copy(
+            update={"combining": combining, "writing": writing}
+        )
+        record = self.book.note_phases(round_number, phases)
+        self.announce(
+            RoundFinished(
+                round=round_number,
+                num_rounds=self.plan.rounds,
+                phases=phases,
+                bytes_sent=record.bytes_sent,
+                bytes_received=record.bytes_received,
+            )
+        )
 
     def _release(self, number: int) -> None:
         """Write the model of a round as the trained one, with those before it."""
@@ -254,15 +249,21 @@ class RoundLoop:
         self.announce(
             RoundStarted(round=round_number, num_rounds=plan.rounds, sites=names)
         )
-        started = monotonic()
+        started, checking = monotonic(), 0.0
         checked = []
         for raw in self.exchange(request, sent):
+            came = monotonic()
             answer = self._take(raw, request, sent)
+            checking += monotonic() - came
             if answer is not None:
                 checked.append(answer)
+        seconds = monotonic() - started
+        self._exchanged = RoundPhases(
+            waiting=seconds - checking, checking=checking, combining=0.0, writing=0.0
+        )
         self.book.note_cost(
             round_number,
-            seconds=monotonic() - started,
+            seconds=seconds,
             bytes_sent=sent.nbytes * len(names),
             bytes_received=sum(a.num_bytes for a in checked),
         )
@@ -291,7 +292,10 @@ class RoundLoop:
             logger.warning("Round %d: %s", request.round, error.message)
             self._note(request, raw, code=error.code)
             return None
-        self._note(request, raw, code=None if answer else failure_code(raw))
+        if answer is None:
+            self._note(request, raw, code=failure_code(raw))
+        else:
+            self._note(request, raw, computing_seconds=answer.reply.seconds)
         return answer
 
     def _check(
@@ -335,23 +339,27 @@ class RoundLoop:
     def _drop_updates(self) -> None:
         shutil.rmtree(self.run_folder / UPDATES_FOLDER, ignore_errors=True)
 
-    def _note(self, request: RoundRequest, raw: RawAnswer, *, code: str | None) -> None:
-        self.book.note_answer(request.round, raw.site, seconds=raw.seconds, code=code)
+    def _note(
+        self,
+        request: RoundRequest,
+        raw: RawAnswer,
+        *,
+        code: str | None = None,
+        computing_seconds: float | None = None,
+    ) -> None:
+        self.book.note_answer(
+            request.round,
+            raw.site,
+            seconds=raw.seconds,
+            computing_seconds=computing_seconds,
+            code=code,
+        )
         where = {"round": request.round, "site": raw.site, "seconds": raw.seconds}
         if code is None:
-            self.announce(SiteAnswered.model_validate(where))
+            told = {**where, "computing_seconds": computing_seconds}
+            self.announce(SiteAnswered.model_validate(told))
         else:
             self.announce(SiteFailed.model_validate({**where, "code": code}))
-
-
-def failure_code(raw: RawAnswer) -> str | None:
-    """Return why there is no reply; what cannot be read has a code as well."""
-    if raw.code is not None or raw.reply is not None:
-        return raw.code
-    try:
-        return parse_failure(raw.failure or "").code
-    except ProtocolError as error:
-        return error.code
 
 
 def _decode(signature: str, site: str) -> bytes:

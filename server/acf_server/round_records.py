@@ -11,6 +11,7 @@ from pathlib import Path
 from acf_server.run_files import (
     ROUNDS_FILE,
     SITES_FILE,
+    RoundPhases,
     RoundRecord,
     RoundRecords,
     SiteRecord,
@@ -65,14 +66,24 @@ class RoundBook:
         self._told = {site.name: site for site in read_sites(run_folder)}
 
     def note_answer(
-        self, round_number: int, site: str, *, seconds: float, code: str | None
+        self,
+        round_number: int,
+        site: str,
+        *,
+        seconds: float,
+        computing_seconds: float | None,
+        code: str | None,
     ) -> None:
         """Note that a site's reply was admitted, or the code of why there is none."""
         record = self._round(round_number)
+        answer = {
+            "seconds": seconds,
+            "computing_seconds": computing_seconds,
+            "code": code,
+            "asked": True,
+        }
         sites = [
-            row.model_copy(update={"seconds": seconds, "code": code, "asked": True})
-            if row.name == site
-            else row
+            row.model_copy(update=answer) if row.name == site else row
             for row in record.sites
         ]
         self._rounds[round_number] = record.model_copy(update={"sites": sites})
@@ -87,6 +98,11 @@ class RoundBook:
             bytes_sent=bytes_sent,
             bytes_received=bytes_received,
         )
+
+    def note_phases(self, round_number: int, phases: RoundPhases) -> RoundRecord:
+        """Note that a round is complete; the next writing of the files tells it."""
+        self._change(round_number, seconds=phases.total, phases=phases)
+        return self._round(round_number)
 
     def note_update(self, round_number: int, update_norm: float) -> None:
         """Note how far a round moved the global model; write the files."""

@@ -1,7 +1,7 @@
 """The commands for runs: parse, call, render; no logic."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -9,6 +9,8 @@ from acf_server.options import HERE, AsJson, Folder, console, next_step, write_j
 
 if TYPE_CHECKING:
     from acf_server.coordinator import Coordinator
+
+ExportTarget = Literal["tensorboard", "mlflow"]
 
 run_app = typer.Typer(help="Start, follow, stop and list runs.", no_args_is_help=True)
 
@@ -117,19 +119,42 @@ def run_show(
 
 @run_app.command("list")
 def run_list(folder: Folder = HERE, as_json: AsJson = False) -> None:
-    """List the runs.
+    """List the runs, with what they have done and cost so far.
 
     Example:  acf-server run list
     """
     from acf_server.coordinator import open_coordinator
-    from acf_server.runs import list_runs
+    from acf_server.run_overview import describe_listed, list_with_cost
 
-    runs = list_runs(open_coordinator(folder))
+    listed = list_with_cost(open_coordinator(folder))
     if as_json:
-        write_json([run.model_dump(mode="json") for run in runs])
+        write_json([run.model_dump(mode="json") for run in listed])
         return
-    for run in runs:
-        typer.echo(f"{run.name:<30} {run.status:<10} {run.rounds} rounds")
+    for run in listed:
+        typer.echo(describe_listed(run))
+
+
+@run_app.command("export")
+def run_export(
+    run: Annotated[str, typer.Argument(help="The run's name.")],
+    to: Annotated[ExportTarget, typer.Option("--to", help="For which program.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder that it reads.")],
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Write a run's figures for TensorBoard or MLflow; to repeat it replaces them.
+
+    Example:  acf-server run export first --to tensorboard --out boards
+    """
+    from acf_server.coordinator import open_coordinator
+    from acf_server.run_export import COMMANDS, export_run
+    from acf_server.runs import find_run
+
+    num_figures = export_run(find_run(open_coordinator(folder), run), to, out)
+    if as_json:
+        write_json({"run": run, "to": to, "out": str(out), "figures": num_figures})
+    console.say(f"Wrote {num_figures} figures of {run} to {out}")
+    next_step(COMMANDS[to].format(out=out))
 
 
 def _follow(
@@ -142,13 +167,14 @@ def _follow(
 ) -> None:
     """Show a run to its end and say what to type next."""
     from acf_server.run_files import read_run
+    from acf_server.run_overview import view_of
     from acf_server.runs import follow_run, require_finished
 
     run = run_folder.name
     try:
         last = console.follow(
             follow_run(coordinator, run_folder, start_at=start_at),
-            num_rounds=read_run(run_folder).rounds,
+            view=view_of(run_folder, end_at=start_at),
         )
     except KeyboardInterrupt:
         console.say(f"The run {run} goes on without you; to stop it:")

@@ -6,12 +6,14 @@ that started the run, and any other that watches it, reads along.
 
 import os
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from time import sleep
 from typing import Annotated, BinaryIO, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 
+from acf_server.run_files import RoundPhases
 from acfnet_core.config import Section
 from acfnet_core.files import describe_os_error
 
@@ -19,8 +21,15 @@ EVENTS_FILE = "events.jsonl"
 _POLL_S = 0.2
 
 
-class WaitingForSites(Section):
-    """The run waits until enough of its sites are connected."""
+class _Event(Section):
+    """What every event has."""
+
+    at_utc: AwareDatetime | None = None
+    """When it was written; null in files from before events told it."""
+
+
+class WaitingForSites(_Event):
+    """Sites are not connected; none is missing any more when `missing` is empty."""
 
     kind: Literal["waiting_for_sites"] = "waiting_for_sites"
     missing: tuple[str, ...]
@@ -37,14 +46,14 @@ class SiteReadiness(Section):
     free_memory_gib: float | None = None
 
 
-class ReadinessChecked(Section):
+class ReadinessChecked(_Event):
     """Every site was asked before the first round whether it is ready."""
 
     kind: Literal["readiness_checked"] = "readiness_checked"
     sites: tuple[SiteReadiness, ...]
 
 
-class RoundStarted(Section):
+class RoundStarted(_Event):
     """The global model was sent out; round `num_rounds` + 1 only judges it."""
 
     kind: Literal["round_started"] = "round_started"
@@ -53,16 +62,17 @@ class RoundStarted(Section):
     sites: tuple[str, ...]
 
 
-class SiteAnswered(Section):
+class SiteAnswered(_Event):
     """A site's reply was admitted."""
 
     kind: Literal["site_answered"] = "site_answered"
     round: int
     site: str
     seconds: float
+    computing_seconds: float | None = None
 
 
-class SiteFailed(Section):
+class SiteFailed(_Event):
     """A site did not answer in time, failed, or was refused."""
 
     kind: Literal["site_failed"] = "site_failed"
@@ -72,7 +82,7 @@ class SiteFailed(Section):
     seconds: float
 
 
-class SiteAskedAgain(Section):
+class SiteAskedAgain(_Event):
     """A site failed in a way that may pass; it is asked again in the same round."""
 
     kind: Literal["site_asked_again"] = "site_asked_again"
@@ -82,7 +92,18 @@ class SiteAskedAgain(Section):
     pause_s: float
 
 
-class RunResumed(Section):
+class RoundFinished(_Event):
+    """The model after a round is on the disk: the round is complete."""
+
+    kind: Literal["round_finished"] = "round_finished"
+    round: int
+    num_rounds: int
+    phases: RoundPhases
+    bytes_sent: int
+    bytes_received: int
+
+
+class RunResumed(_Event):
     """The run goes on after `round`, the last one that is complete."""
 
     kind: Literal["run_resumed"] = "run_resumed"
@@ -90,7 +111,7 @@ class RunResumed(Section):
     num_rounds: int
 
 
-class RunInterrupted(Section):
+class RunInterrupted(_Event):
     """The run broke off; the server takes it up again from its last round."""
 
     kind: Literal["run_interrupted"] = "run_interrupted"
@@ -98,13 +119,13 @@ class RunInterrupted(Section):
     message: str
 
 
-class RunStopped(Section):
+class RunStopped(_Event):
     """A person stopped the run."""
 
     kind: Literal["run_stopped"] = "run_stopped"
 
 
-class ModelJudged(Section):
+class ModelJudged(_Event):
     """How the global model after `round` does on the sites' own patients."""
 
     kind: Literal["model_judged"] = "model_judged"
@@ -118,7 +139,7 @@ class ModelJudged(Section):
     worst_c_site: str | None
 
 
-class RunFinished(Section):
+class RunFinished(_Event):
     """All rounds are done."""
 
     kind: Literal["run_finished"] = "run_finished"
@@ -126,7 +147,7 @@ class RunFinished(Section):
     seconds: float
 
 
-class RunFailed(Section):
+class RunFailed(_Event):
     """The run ended early."""
 
     kind: Literal["run_failed"] = "run_failed"
@@ -142,6 +163,7 @@ RunEvent = Annotated[
     | SiteAnswered
     | SiteFailed
     | SiteAskedAgain
+    | RoundFinished
     | ModelJudged
     | RunResumed
     | RunInterrupted
@@ -157,14 +179,19 @@ LastEvent = RunStopped | RunFinished | RunFailed
 """Events after which there is none, unless the run is resumed."""
 
 
-def append_event(run_folder: Path, event: RunEvent) -> None:
+def append_event(run_folder: Path, event: RunEvent) -> RunEvent:
     """Append one event to the run's file; a torn line before it is closed first.
+
+    Returns:
+        The event as it was written, with its time.
 
     Raises:
         MachineError: The file cannot be written or the disk is full.
     """
     path = run_folder / EVENTS_FILE
-    line = event.model_dump_json() + "\n"
+    now = datetime.now(UTC).replace(microsecond=0)
+    timed: RunEvent = event.model_copy(update={"at_utc": now})
+    line = timed.model_dump_json() + "\n"
     try:
         with path.open("a+b") as file:
             if file.tell() and not _ends_with_line(file):
@@ -172,14 +199,20 @@ def append_event(run_folder: Path, event: RunEvent) -> None:
             file.write(line.encode())
     except OSError as error:
         raise describe_os_error(error, path) from error
+    return timed
 
 
-def read_events(run_folder: Path) -> list[RunEvent]:
-    """Return what has happened so far; a torn line is passed over."""
+def read_events(run_folder: Path, *, end_at: int | None = None) -> list[RunEvent]:
+    """Return what has happened so far; a torn line is passed over.
+
+    Args:
+        run_folder: The run's folder.
+        end_at: Byte of the file to stop at; None reads all of it.
+    """
     path = run_folder / EVENTS_FILE
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_bytes()[:end_at].decode("utf-8", "replace").splitlines()
     return [event for line in lines if (event := _read_line(line)) is not None]
 
 

@@ -109,6 +109,24 @@ class SiteRecord(_Record):
     """Its own model beside the global one, where the run asked for one."""
 
 
+class RoundPhases(_Record):
+    """Where the seconds of a round went at the server, one after the other."""
+
+    waiting: NonNegativeFloat
+    """For the sites' answers, which are on their way or being computed."""
+    checking: NonNegativeFloat
+    """Signatures, admission, putting the updates aside."""
+    combining: NonNegativeFloat
+    """The strategy's arithmetic."""
+    writing: NonNegativeFloat
+    """The checkpoint, flushed to the disk."""
+
+    @property
+    def total(self) -> float:
+        """All of them."""
+        return self.waiting + self.checking + self.combining + self.writing
+
+
 class SiteRound(_Record):
     """One site's answer in one round; `code` says why there was none.
 
@@ -121,6 +139,9 @@ class SiteRound(_Record):
     harrell_c: float | None = None
     num_patients: NonNegativeInt | None = None
     seconds: NonNegativeFloat = 0.0
+    """From the begin of the round to the answer, as the server saw it."""
+    computing_seconds: NonNegativeFloat | None = None
+    """Of them, what the site says it took to judge and train; the rest is the way."""
     code: str | None = None
     asked: bool = False
     """Whether this round's exchange has come to an end for the site."""
@@ -145,6 +166,8 @@ class RoundRecord(_Record):
     num_patients: NonNegativeInt | None = None
     num_patients_c: NonNegativeInt | None = None
     seconds: NonNegativeFloat = 0.0
+    phases: RoundPhases | None = None
+    """Null while the round is not complete."""
     bytes_sent: NonNegativeInt = 0
     bytes_received: NonNegativeInt = 0
     sites: list[SiteRound]

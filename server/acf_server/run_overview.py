@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import fmean
 
 from pydantic import BaseModel
 
+from acf_server.coordinator import Coordinator
 from acf_server.run_events import (
     RoundStarted,
     RunFailed,
@@ -15,7 +17,9 @@ from acf_server.run_events import (
     read_events,
 )
 from acf_server.run_files import (
+    RoundPhases,
     RoundRecord,
+    RunRecord,
     RunStatus,
     SiteRecord,
     read_rounds,
@@ -23,6 +27,8 @@ from acf_server.run_files import (
     read_sites,
 )
 from acf_server.run_plan import read_plan
+from acf_server.run_view import RunView, describe_bytes, describe_phases
+from acf_server.runs import list_runs
 from acfnet_core.federation.checkpoint import completed_rounds
 
 
@@ -36,6 +42,10 @@ class SiteOverview(BaseModel):
     rounds_answered: int
     rounds_failed: int
     last_code: str | None
+    mean_seconds: float | None
+    """From a round's begin to its answer."""
+    mean_computing_seconds: float | None
+    """Of them, what the site took to judge and train, as it says."""
 
 
 class RunOverview(BaseModel):
@@ -51,6 +61,9 @@ class RunOverview(BaseModel):
     rounds_done: int
     doing: str | None
     mean_seconds_per_round: float | None
+    mean_phases: RoundPhases | None
+    bytes_sent: int
+    bytes_received: int
     mean_loss: float | None
     mean_c: float | None
     num_patients: int | None
@@ -77,14 +90,69 @@ def overview_of(run_folder: Path) -> RunOverview:
         rounds_done=max(completed_rounds(run_folder), default=0),
         doing=_doing(run_folder) if run.status == "running" else None,
         mean_seconds_per_round=_mean_seconds(rounds),
+        mean_phases=_mean_phases(rounds),
+        bytes_sent=sum(record.bytes_sent for record in rounds),
+        bytes_received=sum(record.bytes_received for record in rounds),
         mean_loss=last.mean_loss if last else None,
         mean_c=last.mean_c if last else None,
         num_patients=last.num_patients if last else None,
         sites=[
-            _site_overview(site.name, told.get(site.name), codes.get(site.name))
+            _site_overview(site.name, told.get(site.name), codes.get(site.name), rounds)
             for site in read_plan(run_folder).sites
         ],
     )
+
+
+def view_of(run_folder: Path, *, end_at: int | None = None) -> RunView:
+    """Return the view of a run up to a byte of its events.
+
+    Raises:
+        ConfigError: The folder holds no run.
+        MachineError: One of its files is damaged.
+    """
+    view = RunView.of(run_folder.name, num_rounds=read_run(run_folder).rounds)
+    for event in read_events(run_folder, end_at=end_at):
+        view.take(event)
+    return view
+
+
+class ListedRun(RunRecord):
+    """A run's record, with what it has done and cost so far."""
+
+    rounds_done: int
+    mean_seconds_per_round: float | None
+    bytes_sent: int
+    bytes_received: int
+
+
+def list_with_cost(coordinator: Coordinator) -> list[ListedRun]:
+    """Return all runs, oldest first.
+
+    Raises:
+        MachineError: A file of a run is damaged.
+    """
+    return [
+        ListedRun(
+            **dict(record),
+            rounds_done=max(completed_rounds(folder), default=0),
+            mean_seconds_per_round=_mean_seconds(rounds),
+            bytes_sent=sum(row.bytes_sent for row in rounds),
+            bytes_received=sum(row.bytes_received for row in rounds),
+        )
+        for record in list_runs(coordinator)
+        for folder in [coordinator.runs_folder / record.name]
+        for rounds in [read_rounds(folder)]
+    ]
+
+
+def describe_listed(run: ListedRun) -> str:
+    """Return a run's line for people."""
+    line = f"{run.name:<30} {run.status:<9} {run.rounds_done:>4} of {run.rounds} rounds"
+    if run.mean_seconds_per_round is not None:
+        line += f", {run.mean_seconds_per_round:.1f} s each"
+    if run.bytes_sent:
+        line += f", {describe_bytes(run.bytes_sent, run.bytes_received)}"
+    return line
 
 
 def describe_run(overview: RunOverview) -> Iterator[str]:
@@ -95,8 +163,10 @@ def describe_run(overview: RunOverview) -> Iterator[str]:
     )
     if overview.doing:
         yield f"now: {overview.doing}"
-    if overview.mean_seconds_per_round is not None:
-        yield f"a round took {overview.mean_seconds_per_round:.1f} s on average"
+    if overview.mean_phases is not None:
+        yield f"a round took {describe_phases(overview.mean_phases)}, on average"
+    if overview.bytes_sent:
+        yield describe_bytes(overview.bytes_sent, overview.bytes_received)
     if overview.mean_loss is not None:
         concordance = (
             "" if overview.mean_c is None else f", Harrell's C {overview.mean_c:.3f}"
@@ -108,7 +178,7 @@ def describe_run(overview: RunOverview) -> Iterator[str]:
     for site in overview.sites:
         failures = f", {site.rounds_failed} without" if site.rounds_failed else ""
         code = f"; last failure {site.last_code}" if site.last_code else ""
-        answered = f"{site.rounds_answered} rounds answered"
+        answered = f"{site.rounds_answered} rounds answered{_describe_pace(site)}"
         yield f"  {site.name:<30} {answered}{failures}{code}"
 
 
@@ -118,10 +188,43 @@ def _mean_seconds(rounds: list[RoundRecord]) -> float | None:
     return sum(trained) / len(trained) if trained else None
 
 
+def _mean_phases(rounds: list[RoundRecord]) -> RoundPhases | None:
+    """Return the mean of each phase over the rounds that tell them."""
+    told = [record.phases.model_dump() for record in rounds if record.phases]
+    if not told:
+        return None
+    return RoundPhases(
+        **{name: fmean(phases[name] for phases in told) for name in told[0]}
+    )
+
+
+def _describe_pace(site: SiteOverview) -> str:
+    if site.mean_seconds is None:
+        return ""
+    words = f" after {site.mean_seconds:.1f} s"
+    if site.mean_computing_seconds is None:
+        return words
+    return f"{words}, {site.mean_computing_seconds:.1f} of them computing"
+
+
 def _site_overview(
-    name: str, told: SiteRecord | None, last_code: str | None
+    name: str,
+    told: SiteRecord | None,
+    last_code: str | None,
+    rounds: list[RoundRecord],
 ) -> SiteOverview:
+    answers = [
+        row
+        for record in rounds
+        for row in record.sites
+        if row.name == name and row.asked and row.code is None
+    ]
+    computing = [
+        row.computing_seconds for row in answers if row.computing_seconds is not None
+    ]
     return SiteOverview(
+        mean_seconds=fmean(row.seconds for row in answers) if answers else None,
+        mean_computing_seconds=fmean(computing) if computing else None,
         name=name,
         rounds_answered=told.rounds_answered if told else 0,
         rounds_failed=sum(told.rounds_failed.values()) if told else 0,
@@ -144,7 +247,7 @@ def _doing(run_folder: Path) -> str | None:
             if event.round > event.num_rounds:
                 return "the sites judge the last model"
             return f"round {event.round} of {event.num_rounds}"
-        if isinstance(event, WaitingForSites):
+        if isinstance(event, WaitingForSites) and event.missing:
             return f"waiting for {', '.join(event.missing)}"
         if isinstance(event, RunInterrupted | RunFailed):
             return f"broke off ({event.code}); it is taken up again by itself"

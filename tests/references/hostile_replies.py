@@ -23,7 +23,7 @@ from references.federated_run import (
     make_sites,
 )
 
-from acf_server.round_loop import RawAnswer
+from acf_server.answers import RawAnswer
 from acfnet_core.federation.messages import RoundReply, RoundRequest
 from acfnet_core.federation.parameters import FlatParameters
 from acfnet_core.identity.envelope import UpdateClaim, sign_update

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from references.flower_task import be_a_flower_task, set_message_id
 
 import acf_server.exchange as exchange_module
+from acf_server.answers import RawAnswer, failure_code
 from acf_server.exchange import FlowerExchange, read_answer
-from acf_server.round_loop import RawAnswer, failure_code
 from acf_server.run_events import RunEvent, WaitingForSites
 from acfnet_core.federation.messages import (
     DOCUMENT,

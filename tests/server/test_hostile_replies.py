@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from references.hostile_replies import BAD, KINDS, HostileSite
 
-from acf_server.round_loop import RawAnswer, RoundLoop
+from acf_server.answers import RawAnswer
+from acf_server.round_loop import RoundLoop
 from acf_server.run_files import read_sites
 from acfnet_core.federation.checkpoint import load_checkpoint
 from acfnet_core.federation.messages import RoundRequest

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from references.federated_run import make_run, make_sites
 
+from acf_server.answers import RawAnswer
 from acf_server.console import describe_event
 from acf_server.readiness import check_readiness
-from acf_server.round_loop import RawAnswer
 from acf_server.run_events import ReadinessChecked, RunEvent
 from acf_server.run_plan import RunPlan
 from acfnet_core import __version__

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 from references.federated_run import InProcessSites, make_run, make_sites
 
-from acf_server.round_loop import RawAnswer
+from acf_server.answers import RawAnswer
 from acf_server.run_files import SiteRecord, read_sites
 
 READING = "5" * 64

@@ -18,7 +18,7 @@ from references.federated_run import (
     make_sites,
 )
 
-from acf_server.round_loop import RawAnswer
+from acf_server.answers import RawAnswer
 from acf_server.round_records import best_round
 from acf_server.run_files import RoundRecord, SiteRecord, read_rounds, read_sites
 from acf_server.run_plan import SelectBy
@@ -120,8 +120,19 @@ def test_the_events_tell_of_every_round_in_order(
     sites: InProcessSites, tmp_path: Path
 ) -> None:
     kinds = [event.kind for event in play(tmp_path, sites).events]
-    one_round = ["round_started", *["site_answered"] * 3, "model_judged"]
-    assert kinds == one_round * 2
+    judging = ["round_started", *["site_answered"] * 3, "model_judged"]
+    assert kinds == [*judging, "round_finished", *judging]
+
+
+def test_the_seconds_of_a_round_are_told_by_phase(finished: Path) -> None:
+    records = read_rounds(finished)
+    assert records[0].phases is None
+    for record in records[1:]:
+        assert record.phases is not None
+        assert min(record.phases.model_dump().values()) > 0
+        assert record.seconds == record.phases.total
+    answers = [row for record in records[1:] for row in record.sites]
+    assert all(row.computing_seconds for row in answers)
 
 
 def test_the_released_model_is_that_of_the_last_round(finished: Path) -> None:

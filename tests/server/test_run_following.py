@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -54,6 +54,11 @@ def write_run(coordinator: Coordinator, name: str, *, day: int = 1) -> Path:
     return folder
 
 
+def timeless(events: Iterable[RunEvent]) -> list[RunEvent]:
+    """Leave out when the events were written."""
+    return [event.model_copy(update={"at_utc": None}) for event in events]
+
+
 def alive() -> None:
     """Nothing is wrong with the run."""
 
@@ -66,7 +71,21 @@ def ended() -> None:
 def test_events_are_followed_to_the_last(tmp_path: Path, last: RunEvent) -> None:
     for event in (STARTED, last, STARTED):
         append_event(tmp_path, event)
-    assert list(follow_events(tmp_path, check_alive=alive)) == [STARTED, last]
+    assert timeless(follow_events(tmp_path, check_alive=alive)) == [STARTED, last]
+
+
+def test_an_event_says_when_it_was_written(tmp_path: Path) -> None:
+    before = datetime.now(UTC).replace(microsecond=0)
+    written = append_event(tmp_path, STARTED)
+    assert read_events(tmp_path) == [written]
+    assert written.at_utc is not None
+    assert before <= written.at_utc <= datetime.now(UTC)
+
+
+def test_an_event_from_before_events_told_their_time_is_read(tmp_path: Path) -> None:
+    line = STARTED.model_dump_json(exclude={"at_utc"})
+    (tmp_path / EVENTS_FILE).write_text(f"{line}\n")
+    assert read_events(tmp_path) == [STARTED]
 
 
 def test_half_a_line_is_waited_for(
@@ -87,7 +106,7 @@ def test_half_a_line_is_waited_for(
 def test_a_run_that_ends_without_a_word_is_noticed(tmp_path: Path) -> None:
     append_event(tmp_path, STARTED)
     events = follow_events(tmp_path, check_alive=ended)
-    assert next(events) == STARTED
+    assert timeless([next(events)]) == [STARTED]
     with pytest.raises(ProtocolError, match="It ended"):
         next(events)
 
@@ -97,8 +116,9 @@ def test_a_torn_line_is_passed_over(tmp_path: Path) -> None:
     with (tmp_path / EVENTS_FILE).open("a") as file:
         file.write('{"kind": "round_sta')
     append_event(tmp_path, FINISHED)
-    assert list(follow_events(tmp_path, check_alive=alive)) == [STARTED, FINISHED]
-    assert read_events(tmp_path) == [STARTED, FINISHED]
+    followed = follow_events(tmp_path, check_alive=alive)
+    assert timeless(followed) == [STARTED, FINISHED]
+    assert timeless(read_events(tmp_path)) == [STARTED, FINISHED]
 
 
 def test_a_resumed_run_is_followed_from_there(tmp_path: Path) -> None:
@@ -106,7 +126,8 @@ def test_a_resumed_run_is_followed_from_there(tmp_path: Path) -> None:
     start_at = end_of_events(tmp_path)
     append_event(tmp_path, FINISHED)
     events = follow_events(tmp_path, check_alive=alive, start_at=start_at)
-    assert list(events) == [FINISHED]
+    assert timeless(events) == [FINISHED]
+    assert timeless(read_events(tmp_path, end_at=start_at)) == [FAILED]
 
 
 def test_who_stops_following_stops_nothing(

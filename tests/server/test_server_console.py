@@ -11,6 +11,7 @@ from acf_server.run_events import (
     SiteFailed,
     WaitingForSites,
 )
+from acf_server.run_view import RunView
 from acfnet_core.evaluation.verdict import Interval
 
 JUDGED = {
@@ -89,7 +90,8 @@ def test_no_estimate_is_shown_as_none() -> None:
 def test_following_returns_the_last_event_and_shows_the_others(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert Console().follow(EVENTS, num_rounds=5) == EVENTS[-1]
+    view = RunView.of("first", num_rounds=5, sites=["hospital-a", "hospital-b"])
+    assert Console().follow(EVENTS, view=view) == EVENTS[-1]
     said = capsys.readouterr()
     assert said.out == ""
     assert "did not take part" in said.err
