@@ -14,9 +14,10 @@ from acf_server.run_files import RoundRecord, RunRecord, read_rounds, read_run
 from acfnet_core.errors import MachineError
 from acfnet_core.files import make_folder
 
+MLFLOW_FILE = "mlflow.db"
 COMMANDS = {
     "tensorboard": "tensorboard --logdir {out}",
-    "mlflow": "mlflow ui --backend-store-uri {out}",
+    "mlflow": f"mlflow ui --backend-store-uri sqlite:///{{out}}/{MLFLOW_FILE}",
 }
 """Target to what shows the exported figures."""
 SUFFIX = ".acfnet"
@@ -134,7 +135,7 @@ def _write_mlflow(run: RunRecord, figures: list[Figure], out: Path) -> None:
     from mlflow.entities import Metric, Param
     from mlflow.tracking import MlflowClient
 
-    client = MlflowClient(tracking_uri=out.resolve().as_uri())
+    client = MlflowClient(tracking_uri=f"sqlite:///{out.resolve() / MLFLOW_FILE}")
     experiment = client.get_experiment_by_name(run.study)
     number = (
         client.create_experiment(run.study)

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from references.cohorts import make_cohort
 from references.site_rounds import small_config
 
-from acf_server.in_process import LocalSite
 from acf_server.answers import RawAnswer
+from acf_server.in_process import LocalSite
 from acf_server.round_loop import RoundLoop
 from acf_server.run_events import RunEvent
 from acf_server.run_plan import RosterSite, RunPlan, StrategySettings

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import pytest
 from references.run_folder import make_rounds, make_run, write_run_folder
 
-from acf_server.run_export import export_run, figures_of, settings_of
+from acf_server.run_export import MLFLOW_FILE, export_run, figures_of, settings_of
 from acf_server.run_files import RoundPhases
 from acfnet_core.errors import MachineError
 from acfnet_core.files import make_folder
@@ -97,7 +97,7 @@ def test_mlflow_reads_what_was_written_last(tmp_path: Path) -> None:
     out = tmp_path / "out"
     for _ in range(2):
         export_run(run_folder, "mlflow", out)
-    client = tracking.MlflowClient(tracking_uri=out.resolve().as_uri())
+    client = tracking.MlflowClient(tracking_uri=f"sqlite:///{out}/{MLFLOW_FILE}")
     experiment = client.get_experiment_by_name(make_run().study)
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.data.params["strategy.name"] == "fedavg"
