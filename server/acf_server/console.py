@@ -143,8 +143,13 @@ class Console:
                 view.take(event)
                 line = describe_event(event)
                 if line:
-                    self.note(line)
+                    self._tell_of_run(line)
         return event
+
+    def _tell_of_run(self, line: str) -> None:
+        # On a terminal words are not cut; a log keeps each event on its line.
+        is_log = not self._out.is_terminal
+        self._out.print(f"  {line}", markup=False, soft_wrap=is_log)
 
 
 _LINES = {

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from acf_server.run_files import RoundRecord, RunRecord, read_rounds, read_run
 from acfnet_core.errors import MachineError
@@ -23,6 +23,10 @@ COMMANDS = {
 SUFFIX = ".acfnet"
 """Ends the names of our files: to export again replaces these alone."""
 RUN_TAG = "acfnet.run"
+MLFLOW_PARAMS = 100
+MLFLOW_METRICS = 1000
+"""How many MLflow takes at once."""
+Item = TypeVar("Item")
 
 _OF_ROUND = {
     "loss/mean": "mean_loss",
@@ -114,6 +118,11 @@ def _take(source: object, names: dict[str, str], number: int) -> Iterator[Figure
             yield Figure(name, number, float(value))
 
 
+def _batches(items: list[Item], size: int) -> Iterator[list[Item]]:
+    for first in range(0, len(items), size):
+        yield items[first : first + size]
+
+
 def _write_tensorboard(run: RunRecord, figures: list[Figure], out: Path) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
@@ -145,18 +154,12 @@ def _write_mlflow(run: RunRecord, figures: list[Figure], out: Path) -> None:
     earlier = client.search_runs([number], f"tags.`{RUN_TAG}` = '{run.name}'")
     made = client.create_run(number, run_name=run.name, tags={RUN_TAG: run.name})
     begun = int(1000 * run.started_utc.timestamp())
-    client.log_batch(
-        made.info.run_id,
-        params=[Param(name, value[:500]) for name, value in settings_of(run).items()],
-    )
-    for first in range(0, len(figures), 1000):
-        client.log_batch(
-            made.info.run_id,
-            metrics=[
-                Metric(f.name, f.value, begun, f.round)
-                for f in figures[first : first + 1000]
-            ],
-        )
+    settings = [Param(name, value[:500]) for name, value in settings_of(run).items()]
+    for params in _batches(settings, MLFLOW_PARAMS):
+        client.log_batch(made.info.run_id, params=params)
+    metrics = [Metric(f.name, f.value, begun, f.round) for f in figures]
+    for batch in _batches(metrics, MLFLOW_METRICS):
+        client.log_batch(made.info.run_id, metrics=batch)
     client.set_terminated(made.info.run_id)
     for old in earlier:
         client.delete_run(old.info.run_id)

@@ -242,13 +242,16 @@ def _last_codes(run_folder: Path) -> dict[str, str]:
 
 def _doing(run_folder: Path) -> str | None:
     """Say what the last event that tells it means."""
+    are_known = False
     for event in reversed(read_events(run_folder)):
         if isinstance(event, RoundStarted):
             if event.round > event.num_rounds:
                 return "the sites judge the last model"
             return f"round {event.round} of {event.num_rounds}"
-        if isinstance(event, WaitingForSites) and event.missing:
-            return f"waiting for {', '.join(event.missing)}"
+        if isinstance(event, WaitingForSites):
+            if event.missing and not are_known:
+                return f"waiting for {', '.join(event.missing)}"
+            are_known = True
         if isinstance(event, RunInterrupted | RunFailed):
             return f"broke off ({event.code}); it is taken up again by itself"
     return None

@@ -26,6 +26,10 @@ LATELY = 5
 NOT_ASKED = "not asked yet"
 NOT_CONNECTED = "not connected"
 ASKED = "at work"
+NOT_READY = "not ready"
+ASKED_AGAIN = "asked again"
+WITHOUT = "without an answer"
+_TROUBLE = (NOT_CONNECTED, NOT_READY, ASKED_AGAIN, WITHOUT)
 _MEGA = 1e6
 
 
@@ -39,6 +43,19 @@ class SiteView:
     without: set[int] = field(default_factory=set)
     last_code: str | None = None
     """The last failure, whether it has passed or not."""
+
+    @property
+    def kind_of_state(self) -> str:
+        """The state without its seconds."""
+        return self.state.partition(" after ")[0]
+
+    @property
+    def urgency(self) -> int:
+        """How much a person should look at it: 0 is most."""
+        if self.kind_of_state in _TROUBLE:
+            return 0
+        has_answered = self.state not in (ASKED, NOT_ASKED)
+        return 1 + 2 * has_answered + (self.last_code is None)
 
 
 @dataclass
@@ -91,13 +108,19 @@ class RunView:
         elif isinstance(event, RunInterrupted | LastEvent):
             self._pause(event)
 
-    def left(self) -> timedelta | None:
-        """Return how long the rounds that are left will take, if the last ones tell."""
-        lately = [self.finished[number] for number in sorted(self.finished)[-LATELY:]]
+    def left(self) -> tuple[timedelta, timedelta] | None:
+        """Return how long this round and those after it take, if the last ones tell.
+
+        The last ones are `LATELY` rounds, and their mean is what each is taken to need.
+        """
+        # A copy: the terminal is drawn by a thread of its own.
+        finished = dict(self.finished)
+        lately = [finished[number] for number in sorted(finished)[-LATELY:]]
         if not lately or self.since is None:
             return None
         mean_s = sum(event.phases.total for event in lately) / len(lately)
-        return timedelta(seconds=mean_s * (self.num_rounds - max(self.finished)))
+        after_this = max(0, self.num_rounds - max(finished) - 1)
+        return timedelta(seconds=mean_s), timedelta(seconds=mean_s * after_this)
 
     def _site(self, name: str) -> SiteView:
         return self.sites.setdefault(name, SiteView(name))
@@ -113,10 +136,13 @@ class RunView:
             return
         site.last_code = event.code
         if isinstance(event, SiteAskedAgain):
-            site.state = f"asked again after {event.pause_s:.0f} s"
+            if site.state == NOT_CONNECTED:
+                # It is asked when it is back, whatever the pause.
+                return
+            site.state = f"{ASKED_AGAIN} after {event.pause_s:.0f} s"
         else:
             site.without.add(event.round)
-            site.state = "without an answer"
+            site.state = WITHOUT
 
     def _begin(self, event: RoundStarted) -> None:
         self.since = event.at_utc
@@ -138,7 +164,7 @@ class RunView:
     def _note_readiness(self, event: ReadinessChecked) -> None:
         for told in event.sites:
             site = self._site(told.site)
-            site.state = "not ready" if told.codes else "ready"
+            site.state = NOT_READY if told.codes else "ready"
             site.last_code = ", ".join(told.codes) or site.last_code
 
     def _forget_after(self, last_round: int) -> None:

@@ -5,7 +5,13 @@ from typing import Any, Literal
 import pytest
 from references.run_folder import make_rounds, make_run, write_run_folder
 
-from acf_server.run_export import MLFLOW_FILE, export_run, figures_of, settings_of
+from acf_server.run_export import (
+    MLFLOW_FILE,
+    _batches,
+    export_run,
+    figures_of,
+    settings_of,
+)
 from acf_server.run_files import RoundPhases
 from acfnet_core.errors import MachineError
 from acfnet_core.files import make_folder
@@ -42,6 +48,13 @@ def test_a_site_without_an_answer_has_no_seconds() -> None:
     figures = figures_of([record.model_copy(update={"sites": rows})])
     told = {figure.name for figure in figures if figure.name.endswith("/seconds")}
     assert told == {"site/north/seconds", "site/hillside/seconds"}
+
+
+@pytest.mark.parametrize("number", [0, 1, 100, 101])
+def test_mlflow_is_given_no_more_at_once_than_it_takes(number: int) -> None:
+    batches = list(_batches(list(range(number)), 100))
+    assert [item for batch in batches for item in batch] == list(range(number))
+    assert all(len(batch) <= 100 for batch in batches)
 
 
 def test_settings_are_told_by_their_place_in_the_run() -> None:

@@ -64,9 +64,13 @@ def view_after(*events: RunEvent) -> RunView:
     return view
 
 
-def shown(view: RunView, *, width: int = 80, after_s: float = 12.0) -> str:
-    out = RichConsole(file=StringIO(), width=width, highlight=False)
-    out.print(render(view, now=BEGUN + timedelta(seconds=after_s)))
+def shown(
+    view: RunView, *, width: int = 80, after_s: float = 12.0, num_lines: int = 24
+) -> str:
+    # As on the coordinator's terminal, whose lines are not wrapped unless one asks.
+    out = RichConsole(file=StringIO(), width=width, highlight=False, soft_wrap=True)
+    now = BEGUN + timedelta(seconds=after_s)
+    out.print(render(view, now=now, num_lines=num_lines))
     file = out.file
     assert isinstance(file, StringIO)
     return file.getvalue()
@@ -103,6 +107,15 @@ def test_a_site_that_comes_back_is_no_longer_shown_as_missing() -> None:
     assert view.sites["hospital-b"].state == "not connected"
     view.take(WaitingForSites(missing=()))
     assert view.sites["hospital-b"].state == "at work"
+
+
+def test_a_lost_request_does_not_hide_that_a_site_is_missing() -> None:
+    lost = SiteAskedAgain(
+        round=1, site="hospital-b", code="protocol.flower_failed", pause_s=1.0
+    )
+    view = view_after(started(1), WaitingForSites(missing=("hospital-b",)), lost)
+    assert view.sites["hospital-b"].state == "not connected"
+    assert view.sites["hospital-b"].last_code == "protocol.flower_failed"
 
 
 def test_a_site_that_is_not_ready_is_shown_with_the_reason() -> None:
@@ -147,7 +160,20 @@ def test_a_round_that_is_repeated_counts_once() -> None:
 
 def test_the_time_left_follows_from_the_last_rounds() -> None:
     view = view_after(*(finished(number) for number in range(1, 11)), started(11))
-    assert view.left() == timedelta(seconds=30 * PHASES.total)
+    assert view.left() == (
+        timedelta(seconds=PHASES.total),
+        timedelta(seconds=29 * PHASES.total),
+    )
+
+
+@pytest.mark.parametrize(
+    ("after_s", "words"), [(4, "about 4 min 56 s left"), (90, "at least 4 min 50 s")]
+)
+def test_a_round_that_drags_on_makes_the_time_left_a_least_one(
+    after_s: float, words: str
+) -> None:
+    view = view_after(finished(10), started(11))
+    assert words in shown(view, after_s=after_s)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +199,36 @@ def test_what_is_shown_fits_eighty_columns() -> None:
     text = shown(view)
     assert max(map(len, text.splitlines())) <= 80
     assert long in text
+
+
+def test_the_longest_name_of_a_run_hides_nothing() -> None:
+    view = RunView.of("r" * 50, num_rounds=40, sites=SITES)
+    for event in (finished(10), started(11)):
+        view.take(event)
+    lines = shown(view, after_s=7260).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "at least 4 min 50 s left" in " ".join(lines)
+
+
+def test_of_many_sites_those_in_trouble_are_shown_and_the_others_counted() -> None:
+    names = tuple(f"site-{number:02d}" for number in range(50))
+    view = RunView.of("first", num_rounds=40, sites=names)
+    events: list[RunEvent] = [
+        finished(1),
+        judged(1),
+        RoundStarted(round=2, num_rounds=40, sites=names, at_utc=BEGUN),
+        *(answer(name, 2) for name in names[:30]),
+        WaitingForSites(missing=(names[44],)),
+        SiteAskedAgain(round=2, site=names[49], code="machine.disk_full", pause_s=2.0),
+    ]
+    for event in events:
+        view.take(event)
+    lines = shown(view).splitlines()
+    assert len(lines) <= 24
+    rows = [line.split()[0] for line in lines]
+    assert {names[44], names[49]} <= set(rows)
+    assert "and 36 more: 30 answered, 6 at work" in lines
+    assert "machine.disk_full" in "".join(lines)
 
 
 def test_every_figure_of_a_model_has_its_n() -> None:
