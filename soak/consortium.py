@@ -30,6 +30,7 @@ from acfnet_core.federation.checkpoint import (
     completed_rounds,
     round_folder,
 )
+from acfnet_core.federation.compression import UpdateSettings
 from acfnet_core.processes import (
     OUTER_GRACE_S,
     Child,
@@ -120,6 +121,7 @@ class Consortium:
         local_steps: int = 4,
         size: str = "tiny",
         strategy: StrategySettings | None = None,
+        updates: UpdateSettings | None = None,
         **section: object,
     ) -> Path:
         """Start a run over all sites; the server does it."""
@@ -139,6 +141,7 @@ class Consortium:
             model={"size": size},
             training=LocalTrainingSettings(local_steps=local_steps),
             strategy=strategy or StrategySettings(),
+            updates=updates or UpdateSettings(),
         )
         return create_run(self.coordinator, config)
 

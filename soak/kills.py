@@ -34,6 +34,7 @@ from acfnet_core.federation.checkpoint import (
     completed_rounds,
     round_folder,
 )
+from acfnet_core.federation.compression import UpdateSettings
 
 SEED = 3
 NUM_SITES = 2
@@ -127,11 +128,12 @@ def play_under_kills(
 def play(options: argparse.Namespace, folder: Path) -> Iterator[str]:
     """Yield the lines of the page."""
     with consortium(folder, num_sites=NUM_SITES) as made:
-        calm = made.begin_run("calm", rounds=options.rounds)
+        updates = UpdateSettings(compression=options.compression)
+        calm = made.begin_run("calm", rounds=options.rounds, updates=updates)
         started = monotonic()
         made.wait_for_run(calm, timeout_s=TIMEOUT_S)
         calm_seconds = monotonic() - started
-        rough = made.begin_run("rough", rounds=options.rounds)
+        rough = made.begin_run("rough", rounds=options.rounds, updates=updates)
         tally = play_under_kills(
             made,
             rough,
@@ -144,7 +146,8 @@ def play(options: argparse.Namespace, folder: Path) -> Iterator[str]:
             for number in range(options.rounds + 1)
         )
     yield (
-        f"{options.rounds} rounds over {NUM_SITES} sites ({describe_machine()}): "
+        f"{options.rounds} rounds over {NUM_SITES} sites, compression "
+        f"{options.compression} ({describe_machine()}): "
         f"{calm_seconds:.0f} s undisturbed, {tally.seconds:.0f} s under "
         f"{tally.killed.total()} kills.\n"
     )
@@ -164,6 +167,7 @@ def main() -> None:
     parser.add_argument("--server", type=int, default=100, help="kills of the server")
     parser.add_argument("--writing", type=int, default=20, help="kills in a write")
     parser.add_argument("--rounds", type=int, default=260)
+    parser.add_argument("--compression", default="none", help="of the updates")
     parser.add_argument("--write", type=Path, help="markdown file to write")
     parser.add_argument("--folder", type=Path, help="where to work; kept")
     options = parser.parse_args()

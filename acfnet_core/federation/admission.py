@@ -88,6 +88,7 @@ def check_reply(reply: RoundReply, request: RoundRequest, *, site: str) -> None:
         ("run", reply.run, request.run),
         ("round", reply.round, request.round),
         ("base_sha256", reply.base_sha256, request.base_sha256),
+        ("compression", reply.compression, request.updates.compression),
     )
     for field, found, wanted in expected:
         if found != wanted:

@@ -7,10 +7,11 @@ docs/architecture.md lists these fields as what leaves a hospital.
 
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from acfnet_core.config import Section
 from acfnet_core.errors import CATALOGUE, ProtocolError
+from acfnet_core.federation.compression import Compression, UpdateSettings
 from acfnet_core.identity.envelope import MAX_EXAMPLES, UpdateClaim
 from acfnet_core.identity.names import Name
 
@@ -35,6 +36,8 @@ RunName = Name
 
 
 LocalRule = Literal["plain", "fedprox", "scaffold", "local_only"]
+COMPRESSED_RULES: Final[frozenset[LocalRule]] = frozenset({"plain", "fedprox"})
+"""Those whose sites send parameters and nothing else."""
 
 
 class LocalStrategy(Section):
@@ -74,9 +77,17 @@ class RoundRequest(Section):
     """The site trains and judges on its patients as they were seen then; null is from
     the resection, with every patient."""
     local_strategy: LocalStrategy = LocalStrategy()
+    updates: UpdateSettings = UpdateSettings()
+    """How the site encodes what it sends; never, where `trains` is false."""
     personalise: dict[str, Any] | None = None
     """How the site trains the final model further for its own use; null is not at
     all. Only where `trains` is false."""
+
+    @model_validator(mode="after")
+    def _check_updates(self) -> "RoundRequest":
+        if self.updates.is_on and self.local_strategy.name not in COMPRESSED_RULES:
+            raise ValueError("the local strategy sends more or less than parameters")
+        return self
 
 
 class SiteMetrics(Section):
@@ -128,7 +139,10 @@ class RoundReply(Section):
     round: Annotated[int, Field(ge=1)]
     base_sha256: Sha256
     parameters_sha256: Sha256 | None
-    """Null when the request did not ask for training, or has them stay at the site."""
+    """Null when the request did not ask for training, or has them stay at the site.
+    Of encoded parameters: the hash of what they are decoded to."""
+    compression: Compression = "none"
+    """How the parameters beside it are encoded: as the request says."""
     num_examples: Annotated[int, Field(ge=1, le=MAX_EXAMPLES)]
     num_steps: Annotated[int, Field(ge=0)]
     reading_sha256: Sha256 | None = None
@@ -161,6 +175,7 @@ def claim_about(
         round=request.round,
         base_sha256=request.base_sha256,
         parameters_sha256=parameters_sha256 or request.base_sha256,
+        compression=request.updates.compression,
         num_examples=num_examples,
         reading_sha256=reading_sha256,
     )

@@ -21,7 +21,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 MAX_EXAMPLES = 10_000_000
 """No site has more patients; a run's own bound is lower."""
 
-_DOMAIN = b"acfnet-update-v2\n"
+_DOMAIN = b"acfnet-update-v3\n"
 
 
 class UpdateClaim(BaseModel):
@@ -37,7 +37,11 @@ class UpdateClaim(BaseModel):
     base_sha256: Sha256
     """Of the global parameters that the round began with."""
     parameters_sha256: Sha256
-    """Of the parameters sent."""
+    """Of the parameters that the server has by this update, decoded if encoded."""
+    compression: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,20}$")] = (
+        "none"
+    )
+    """How they are encoded on their way."""
     num_examples: Annotated[int, Field(ge=0, le=MAX_EXAMPLES)]
     reading_sha256: Sha256 | None
     """Of how the site read its table and images; null where its data does not say."""

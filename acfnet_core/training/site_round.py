@@ -13,6 +13,7 @@ import torch
 
 from acfnet_core.cohort.landmark import view_at_landmark
 from acfnet_core.cohort.prepared.store import PreparedCohort
+from acfnet_core.federation.compression import SentValues
 from acfnet_core.federation.messages import (
     PersonalComparison,
     RoundReply,
@@ -23,7 +24,6 @@ from acfnet_core.federation.parameters import (
     FlatParameters,
     flatten,
     layout_of,
-    sha256_of,
     unflatten,
 )
 from acfnet_core.identity.envelope import UpdateClaim
@@ -59,7 +59,7 @@ from acfnet_core.training.settings import (
     LocalTrainingSettings,
     PersonalisationSettings,
 )
-from acfnet_core.training.site_work import FinishedWork, SiteWork, begin_work
+from acfnet_core.training.site_work import FinishedWork, Sent, SiteWork, begin_work
 
 Sign = Callable[[UpdateClaim], str]
 """Signs an update's claim with the site's key; returns base64."""
@@ -72,7 +72,7 @@ class SiteAnswer:
     """A site's reply and what it sends with it, if anything, as one vector."""
 
     reply: RoundReply
-    parameters: FlatParameters | None
+    parameters: SentValues | None
 
 
 def answer_round(
@@ -110,7 +110,8 @@ def answer_round(
         MachineError: The memory, a process or the disk failed.
         ProtocolError: The parameters are not the announced ones
             (`protocol.malformed`), or they fit another model or the settings are not
-            those of this version (`protocol.version_mismatch`).
+            those of this version (`protocol.version_mismatch`), or the update is to be
+            encoded and is not finite (`protocol.update_refused`).
         ValueError: There is no `runs_folder` and the request needs one.
     """
     started = monotonic()
@@ -149,7 +150,7 @@ class _Done:
 
     num_examples: int
     num_steps: int = 0
-    sent: FlatParameters | None = None
+    sent: Sent | None = None
     personal: PersonalComparison | None = None
 
 
@@ -228,7 +229,8 @@ class _RoundOfSite:
     ) -> SiteAnswer:
         """Put together what leaves the site."""
         request, cohort = self.request, self.cohort
-        parameters_sha256 = None if done.sent is None else sha256_of(done.sent)
+        sent = done.sent
+        parameters_sha256 = None if sent is None else sent.parameters_sha256
         claim = claim_about(
             request,
             site=self.site,
@@ -243,6 +245,7 @@ class _RoundOfSite:
             round=request.round,
             base_sha256=request.base_sha256,
             parameters_sha256=parameters_sha256,
+            compression=request.updates.compression,
             num_examples=done.num_examples,
             num_steps=done.num_steps,
             reading_sha256=cohort.reading_sha256,
@@ -252,7 +255,7 @@ class _RoundOfSite:
             seconds=seconds,
             signature=sign(claim),
         )
-        return SiteAnswer(reply=reply, parameters=done.sent)
+        return SiteAnswer(reply=reply, parameters=None if sent is None else sent.values)
 
     def _train_further(
         self, parts: CohortParts, settings: PersonalisationSettings

@@ -1,6 +1,6 @@
 """A site's part of the run's strategy: where it starts, what it changes, what it sends.
 
-    plain, fedprox   from the global parameters; sends its own
+    plain, fedprox   from the global parameters; sends its own, or an encoded update
     scaffold         the same, with control variates: sends [parameters | change of c_i]
     local_only       from its own last parameters; sends none
 
@@ -14,10 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from acfnet_core.errors import ProtocolError
+from acfnet_core.federation.compression import SentValues, compress_update
 from acfnet_core.federation.messages import LocalRule, RoundRequest
 from acfnet_core.federation.parameters import (
     FlatParameters,
     ParameterLayout,
+    sha256_of,
     unflatten,
 )
 from acfnet_core.federation.strategies.scaffold import (
@@ -42,7 +44,20 @@ class FinishedWork:
     learning_rates: float
 
 
-Send = Callable[[FinishedWork], FlatParameters | None]
+@dataclass(frozen=True, kw_only=True)
+class Sent:
+    """What leaves the site.
+
+    Attributes:
+        values: As they travel.
+        parameters_sha256: Of the parameters that they are, or are decoded to.
+    """
+
+    values: SentValues
+    parameters_sha256: str
+
+
+Send = Callable[[FinishedWork], Sent | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +115,8 @@ class _Memory:
     def state(self) -> SiteState:
         """Return the run's states at this site."""
         if self.runs_folder is None:
-            name = self.request.local_strategy.name
+            updates, rule = self.request.updates, self.request.local_strategy.name
+            name = updates.compression if updates.is_on else rule
             raise ValueError(f"{name} needs a folder for what the site remembers")
         return SiteState(self.runs_folder / self.request.run)
 
@@ -140,13 +156,40 @@ def _plain(
     memory: _Memory,
 ) -> SiteWork:
     """Train from the global parameters, which FedProx holds on to; send the result."""
-    del layout, memory
-    mu = request.local_strategy.proximal_mu
-    return SiteWork(
-        start=base,
-        change=GradientChange(proximal_mu=mu),
-        send=lambda work: work.parameters,
-    )
+    del layout
+    change = GradientChange(proximal_mu=request.local_strategy.proximal_mu)
+    is_encoded = request.trains and request.updates.is_on
+    send = _encoding(request, base, memory) if is_encoded else _as_it_is
+    return SiteWork(start=base, change=change, send=send)
+
+
+def _as_it_is(work: FinishedWork) -> Sent:
+    return _plain_values(work.parameters)
+
+
+def _plain_values(values: FlatParameters) -> Sent:
+    return Sent(values=values, parameters_sha256=sha256_of(values))
+
+
+def _encoding(request: RoundRequest, base: FlatParameters, memory: _Memory) -> Send:
+    """Return what encodes the update and remembers what did not fit in."""
+    residual = memory.load(length=base.size)
+
+    def send(work: FinishedWork) -> Sent:
+        try:
+            update = compress_update(base, work.parameters, residual, request.updates)
+        except ValueError as error:
+            raise ProtocolError(
+                "protocol.update_refused",
+                f"Round {request.round}: the update cannot be encoded: {error}.",
+                remedy="Ask the coordinator to start a new run with a lower "
+                "learning_rate.",
+            ) from error
+        memory.save(update.residual)
+        parameters_sha256 = sha256_of(update.parameters)
+        return Sent(values=update.encoded, parameters_sha256=parameters_sha256)
+
+    return send
 
 
 def _scaffold(
@@ -162,7 +205,7 @@ def _scaffold(
     remembered = memory.load(length=start.size)
     own = np.zeros_like(start) if remembered is None else remembered
 
-    def send(work: FinishedWork) -> FlatParameters:
+    def send(work: FinishedWork) -> Sent:
         new = next_control(
             own,
             control,
@@ -171,7 +214,7 @@ def _scaffold(
             learning_rates=work.learning_rates,
         )
         memory.save(new)
-        return np.concatenate([work.parameters, new - own])
+        return _plain_values(np.concatenate([work.parameters, new - own]))
 
     added = unflatten(correction_of(control, own), layout)
     return SiteWork(start=start, change=GradientChange(added=added), send=send)

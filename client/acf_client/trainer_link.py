@@ -5,8 +5,8 @@ data: it hands the message over a Unix socket to the one trainer process of the 
 which keeps both in memory. The socket lies in a folder that only this user can enter,
 and both ends check that the other runs as the same user.
 
-A frame is a kind (1 byte), two lengths (4 and 8 bytes, big-endian), a JSON document and
-float32 values.
+A frame is a kind and the form of its values (1 byte each), two lengths in bytes (4 and
+8 bytes, big-endian), a JSON document and values: float32, or an encoded update.
 """
 
 import os
@@ -19,13 +19,13 @@ from time import monotonic, sleep
 import numpy as np
 
 from acfnet_core.errors import ProtocolError
+from acfnet_core.federation.compression import SentValues
 from acfnet_core.federation.messages import (
     FAILURE,
     MAX_DOCUMENT_BYTES,
     REPLY,
     REQUEST,
 )
-from acfnet_core.federation.parameters import FlatParameters
 
 SOCKET_VARIABLE = "ACF_TRAINER_SOCKET"
 """Name of the environment variable by which the app finds the trainer."""
@@ -33,11 +33,11 @@ TRAINER_RETURN_S = 120.0
 """Starting again takes a pause of up to 30 s and the loading of torch and the data."""
 MAX_BREAKS = 3
 _RETRY_S = 0.5
-_HEADER = struct.Struct(">BIQ")
+_HEADER = struct.Struct(">BBIQ")
 _KINDS = (REQUEST, REPLY, FAILURE)
+_FORMS = (np.dtype("<f4"), np.dtype("u1"))
 _PEER = struct.Struct("3i")
 _MAX_PARAMETER_BYTES = 1 << 34
-_VALUE_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Frame:
     kind: str
     """`REQUEST`, `REPLY` or `FAILURE`."""
     document: str
-    parameters: FlatParameters | None = None
+    parameters: SentValues | None = None
 
 
 def ask_trainer(request: Frame) -> Frame:
@@ -92,11 +92,12 @@ def _ask_once(request: Frame) -> Frame:
 def send_frame(link: socket.socket, frame: Frame) -> None:
     """Send a frame whole."""
     text = frame.document.encode()
-    values = (
-        b"" if frame.parameters is None else frame.parameters.astype("<f4").tobytes()
-    )
+    form, values = 0, b""
+    if frame.parameters is not None:
+        form = int(frame.kind == REPLY and frame.parameters.dtype == _FORMS[1])
+        values = frame.parameters.astype(_FORMS[form]).tobytes()
     kind = _KINDS.index(frame.kind)
-    link.sendall(_HEADER.pack(kind, len(text), len(values)) + text)
+    link.sendall(_HEADER.pack(kind, form, len(text), len(values)) + text)
     if values:
         link.sendall(values)
 
@@ -108,13 +109,16 @@ def receive_frame(link: socket.socket) -> Frame:
         ProtocolError: The other end closed early, announced an absurd length or sent
             no text.
     """
-    kind, text_length, values_length = _HEADER.unpack(_receive(link, _HEADER.size))
+    header = _receive(link, _HEADER.size)
+    kind, form, text_length, values_length = _HEADER.unpack(header)
+    known = kind < len(_KINDS) and form < len(_FORMS)
     absurd = (
         text_length > MAX_DOCUMENT_BYTES
         or values_length > _MAX_PARAMETER_BYTES
-        or values_length % _VALUE_BYTES
+        or (known and values_length % _FORMS[form].itemsize)
+        or (known and form > 0 and _KINDS[kind] != REPLY)
     )
-    if absurd or kind >= len(_KINDS):
+    if absurd or not known:
         raise _unreachable("a frame of an absurd kind or length")
     try:
         document = _receive(link, text_length).decode()
@@ -122,8 +126,9 @@ def receive_frame(link: socket.socket) -> Frame:
         raise _unreachable("a document that is no text") from error
     if not values_length:
         return Frame(_KINDS[kind], document)
-    values = np.frombuffer(_receive(link, values_length), dtype="<f4")
-    return Frame(_KINDS[kind], document, values.astype(np.float32))
+    values = np.frombuffer(_receive(link, values_length), dtype=_FORMS[form])
+    native = values.dtype.newbyteorder("=")
+    return Frame(_KINDS[kind], document, values.astype(native))
 
 
 def check_peer(link: socket.socket) -> None:

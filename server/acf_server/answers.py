@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from numpy import float32
+from numpy import generic
 from numpy.typing import NDArray
 
 from acfnet_core.errors import ProtocolError
@@ -22,7 +22,8 @@ class RawAnswer:
     failure: str | None = None
     code: str | None = None
     """Set when no answer came: why."""
-    parameters: NDArray[float32] | None = None
+    parameters: NDArray[generic] | None = None
+    """What came beside the reply: float32 as it is, or an encoded update in uint8."""
 
 
 Exchange = Callable[[RoundRequest, FlatParameters], Iterator[RawAnswer]]

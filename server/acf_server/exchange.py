@@ -58,9 +58,10 @@ PASSING = frozenset(
     }
 )
 """Failures that may pass by themselves: the site is asked again in the same round."""
-_VALUE_BYTES = 4
+_FORMS = ("<f4", "|u1")
+"""Of a vector: parameters as they are, or an encoded update."""
 _HEADER_BYTES = 128
-"""Of a float32 vector as numpy saves it, whatever its length."""
+"""Of such a vector as numpy saves it, whatever its length."""
 
 
 use_lean_arrays()
@@ -303,21 +304,23 @@ def read_answer(message: Message, site: str, *, seconds: float) -> RawAnswer:
     )
 
 
-def _vector(array: Array) -> NDArray[np.float32] | None:
-    """Read a float32 vector exactly as `Array` writes it; None for all other bytes.
+def _vector(array: Array) -> NDArray[np.generic] | None:
+    """Read a vector of `_FORMS` exactly as `Array` writes it; None for other bytes.
 
     A site decides these bytes. `Array.numpy` would hand them to `np.load`, which knows
     more formats and fails in more ways than a run should depend on.
     """
-    num_values, rest = divmod(len(array.data) - _HEADER_BYTES, _VALUE_BYTES)
-    if num_values < 0 or rest:
-        return None
-    header = BytesIO()
-    form = {"descr": "<f4", "fortran_order": False, "shape": (num_values,)}
-    np.lib.format.write_array_header_1_0(header, form)
-    if array.data[:_HEADER_BYTES] != header.getvalue():
-        return None
-    return np.frombuffer(array.data, dtype="<f4", offset=_HEADER_BYTES)
+    for descr in _FORMS:
+        size = np.dtype(descr).itemsize
+        num_values, rest = divmod(len(array.data) - _HEADER_BYTES, size)
+        if num_values < 0 or rest:
+            continue
+        header = BytesIO()
+        form = {"descr": descr, "fortran_order": False, "shape": (num_values,)}
+        np.lib.format.write_array_header_1_0(header, form)
+        if array.data[:_HEADER_BYTES] == header.getvalue():
+            return np.frombuffer(array.data, dtype=descr, offset=_HEADER_BYTES)
+    return None
 
 
 def _document(content: RecordDict, kind: str) -> str | None:

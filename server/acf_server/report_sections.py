@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from acf_server.report_numbers import count, told, whole
+from acf_server.report_traffic import describe_encoding
 from acf_server.run_files import RoundRecord, RunRecord, SiteRecord
+from acf_server.run_plan import StrategySettings
 from acfnet_core.evaluation.headline import clinical_reference
 from acfnet_core.evaluation.verdict import PairedDifference, Verdict
 from acfnet_core.withholding import withhold, withhold_part
@@ -174,7 +176,11 @@ _WEIGHTING = {"patients": "by patients", "events": "by events", "equal": "all al
 
 def describe_aggregation(run: RunRecord, sites: Sequence[SiteRecord]) -> str:
     """Say how the sites' parameters became one model."""
-    strategy = run.strategy
+    rule = _describe_rule(run.strategy, len(sites))
+    return f"{rule}{describe_encoding(run.updates)}"
+
+
+def _describe_rule(strategy: StrategySettings, num_sites: int) -> str:
     if strategy.name in _UNWEIGHTED:
         return _UNWEIGHTED[strategy.name]
     share = strategy.max_share
@@ -184,8 +190,8 @@ def describe_aggregation(run: RunRecord, sites: Sequence[SiteRecord]) -> str:
         return text
     text += f", no site above {100 * share:g} %"
     # A cap below an equal share cannot hold: it ends in equal shares.
-    is_equal = len(sites) > 1 and share * len(sites) <= 1
-    return f"{text}: at {len(sites)} sites all weigh the same" if is_equal else text
+    is_equal = num_sites > 1 and share * num_sites <= 1
+    return f"{text}: at {num_sites} sites all weigh the same" if is_equal else text
 
 
 def describe_start(run: RunRecord) -> str:

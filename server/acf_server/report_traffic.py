@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from acf_server.report_numbers import size, whole
 from acf_server.run_files import RoundRecord, RunRecord, SiteRecord
 from acfnet_core.errors import CATALOGUE
+from acfnet_core.federation.compression import UpdateSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ def describe_traffic(
         LeftRow(
             what="Arrays",
             content="the model's parameters after the site's training "
-            f"({whole(run.num_parameters)} numbers)",
+            f"({whole(run.num_parameters)} numbers){describe_encoding(run.updates)}",
             amount=f"{answers} answers, {size(received)} in all",
         ),
         *_describe_reply(run),
@@ -53,6 +54,18 @@ def describe_traffic(
             amount=f"{size(sent)} in all",
         ),
     ]
+
+
+def describe_encoding(updates: UpdateSettings) -> str:
+    """Say in how many bytes updates were sent, where not as they are."""
+    return _ENCODINGS[updates.compression].format(share=updates.top_k_share)
+
+
+_ENCODINGS = {
+    "none": "",
+    "float16": "; updates were sent in 16 bits a value",
+    "top_k": "; of each update the largest values were sent, a share of {share:g}",
+}
 
 
 def _describe_reply(run: RunRecord) -> list[LeftRow]:
@@ -94,7 +107,8 @@ def _describe_reply(run: RunRecord) -> list[LeftRow]:
             what="Labels",
             content="the form of the message, the names of site and run, the round, "
             "hashes of the parameters before and after training and of how the site's "
-            "table and images are read, and the site's signature",
+            "table and images are read, how the parameters are encoded, and the site's "
+            "signature",
             amount="one of each an answer",
             fields=_LABELS,
         ),
@@ -108,6 +122,7 @@ _LABELS = (
     "round",
     "base_sha256",
     "parameters_sha256",
+    "compression",
     "reading_sha256",
     "signature",
 )

@@ -10,6 +10,7 @@ from acf_server.run_plan import RosterSite, RunPlan, StrategySettings
 from acfnet_core.cohort.contract import DataContract
 from acfnet_core.config import Section, describe_faults, read_settings
 from acfnet_core.errors import ConfigError
+from acfnet_core.federation.compression import UpdateSettings
 from acfnet_core.federation.messages import LandmarkMonths, RunName
 from acfnet_core.identity.names import Name
 from acfnet_core.model.config import AcfNetConfig
@@ -60,6 +61,7 @@ class RunConfig(Section):
     """Fields of `LossConfig`."""
     training: LocalTrainingSettings
     strategy: StrategySettings = StrategySettings()
+    updates: UpdateSettings = UpdateSettings()
     personalise: PersonalisationSettings | None = None
     """How every site trains the final model further for itself; left out, none does."""
 
@@ -68,6 +70,7 @@ class RunConfig(Section):
         """Refuse a strategy that the sites or their local work do not allow."""
         needed = self.run.minimum_sites or len(self.run.sites)
         faults = self.strategy.misfits(self.training, minimum_sites=needed)
+        faults += self.strategy.misfits_of_updates(self.updates)
         if self.personalise is not None:
             faults += _misfits_of_personalising(self)
         if faults:
@@ -149,6 +152,7 @@ def resolve_plan(
         loss=loss.model_dump(mode="json"),
         training=config.training.model_dump(mode="json"),
         strategy=config.strategy,
+        updates=config.updates,
         landmark_months=run.landmark_months,
         minimum_cell=contract.minimum_cell,
         personalise=config.personalise,

@@ -31,6 +31,7 @@ from pydantic import (
 from acf_server.run_plan import StrategySettings
 from acfnet_core.errors import ConfigError, MachineError
 from acfnet_core.evaluation.verdict import Verdict
+from acfnet_core.federation.compression import UpdateSettings
 from acfnet_core.federation.messages import PersonalComparison
 from acfnet_core.files import write_atomically
 
@@ -62,8 +63,8 @@ class _Record(BaseModel):
 class RunRecord(_Record):
     """What a run was asked to do, under which contract, model and software.
 
-    `model`, `training` and `strategy` hold the resolved settings of their owners;
-    `endpoint` is the endpoint in words; times are aware and in UTC.
+    `model`, `training`, `strategy` and `updates` hold the resolved settings of their
+    owners; `endpoint` is the endpoint in words; times are aware and in UTC.
     """
 
     format_version: Literal[1] = 1
@@ -79,6 +80,7 @@ class RunRecord(_Record):
     num_parameters: PositiveInt
     training: dict[str, JsonValue]
     strategy: StrategySettings
+    updates: UpdateSettings = UpdateSettings()
     contract_name: str
     contract_sha256: str
     features: list[str]

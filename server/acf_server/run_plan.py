@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from acfnet_core.config import Section, describe_faults
 from acfnet_core.errors import ConfigError
 from acfnet_core.federation.aggregation import Weighting
+from acfnet_core.federation.compression import UpdateSettings
 from acfnet_core.federation.messages import LandmarkMonths, RunName, Sha256
 from acfnet_core.federation.strategies.robust_counts import (
     FEWEST_FOR_MEDIAN,
@@ -66,6 +67,12 @@ WITHOUT_WEIGHTS: frozenset[StrategyName] = frozenset(
 )
 """These count every site the same."""
 _HALF = 0.5
+_CANNOT_BE_ENCODED: Mapping[str, str] = {
+    "scaffold": "whose control variates must arrive as they are",
+    "local_only": "which sends no update",
+}
+_WITHOUT_SPARSE: frozenset[StrategyName] = frozenset({"median", "trimmed_mean"})
+"""At most coordinates most sites would send no change, and nothing else is taken."""
 
 
 class StrategySettings(Section):
@@ -163,6 +170,20 @@ class StrategySettings(Section):
             )
         return faults
 
+    def misfits_of_updates(self, updates: UpdateSettings) -> list[str]:
+        """Return why updates cannot be encoded so under this strategy, in words."""
+        if not updates.is_on:
+            return []
+        if self.name in _CANNOT_BE_ENCODED:
+            why = _CANNOT_BE_ENCODED[self.name]
+            return [f"updates.compression does not go with {self.name}, {why}"]
+        if updates.compression == "top_k" and self.name in _WITHOUT_SPARSE:
+            return [
+                f"updates.compression top_k does not go with {self.name}: at most "
+                "coordinates most sites would send no change"
+            ]
+        return []
+
     def _fewest_sites(self) -> tuple[int, str]:
         """Return how many updates a round needs, and because of what."""
         if self.name == "median":
@@ -208,6 +229,8 @@ class RunPlan(Section):
     """Of the contract: what a site weighs by events that may not tell how many."""
     personalise: PersonalisationSettings | None = None
     """How the sites train the final model further for themselves; null is not."""
+    updates: UpdateSettings = UpdateSettings()
+    """How the sites encode their updates."""
 
 
 def _owners(parameter: str) -> str:

@@ -83,6 +83,7 @@ def _record(
         num_parameters=num_parameters,
         training={**plan.training, "loss": plan.loss},
         strategy=plan.strategy,
+        updates=plan.updates,
         contract_name=f"{contract.name} version {contract.version}",
         contract_sha256=plan.contract_sha256,
         features=list(contract.features),

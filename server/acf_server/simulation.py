@@ -230,6 +230,7 @@ def _result(
         seed=plan.seed,
         rounds=plan.rounds,
         strategy=plan.strategy,
+        updates=plan.updates,
         sites=judgement.sites,
         num_held_out=verdict.num_patients,
         num_held_out_events=verdict.num_events,

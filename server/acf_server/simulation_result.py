@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from acf_server.run_plan import StrategySettings
 from acfnet_core.evaluation.verdict import Interval, ModelScore, PairedDifference
+from acfnet_core.federation.compression import UpdateSettings
 
 SIMULATION_FILE = "simulation.json"
 Engine = Literal["in-process", "ray"]
@@ -64,6 +65,7 @@ class SimulationResult(_Record):
     seed: int
     rounds: int
     strategy: StrategySettings
+    updates: UpdateSettings = UpdateSettings()
     sites: tuple[SimulatedSiteSize, ...]
     num_held_out: int = Field(ge=0)
     num_held_out_events: int = Field(ge=0)

@@ -27,6 +27,7 @@ from acfnet_core.federation.admission import (
 )
 from acfnet_core.federation.aggregation import Weighing
 from acfnet_core.federation.blocks import norm_of
+from acfnet_core.federation.compression import UpdateSettings, received_parameters
 from acfnet_core.federation.messages import LocalRule, LocalStrategy, RoundReply
 from acfnet_core.federation.parameters import FlatParameters, NamedArrays
 from acfnet_core.federation.strategies.averaging import Averaging
@@ -36,7 +37,7 @@ from acfnet_core.federation.strategies.local_only import (
 )
 from acfnet_core.federation.strategies.multi_krum import MultiKrum
 from acfnet_core.federation.strategies.scaffold import Scaffold, with_control
-from acfnet_core.federation.strategies.site_rounds import last_rounds
+from acfnet_core.federation.strategies.site_rounds import last_rounds, note_rounds
 from acfnet_core.federation.strategies.strategy import Strategy
 from acfnet_core.training.settings import LocalTrainingSettings
 
@@ -80,7 +81,7 @@ class RunStrategy:
 
     def request_fields(
         self, state: NamedArrays, *, trains: bool
-    ) -> dict[str, LocalStrategy | dict[str, Any] | None]:
+    ) -> dict[str, LocalStrategy | UpdateSettings | dict[str, Any] | None]:
         """Return the fields of a round's request that are the strategy's.
 
         Models of the sites' own come after the last round, when nobody trains.
@@ -94,7 +95,8 @@ class RunStrategy:
         asked = None
         if personalise is not None and not trains:
             asked = personalise.model_dump(mode="json")
-        return {"local_strategy": local, "personalise": asked}
+        updates = self.plan.updates if trains else UpdateSettings()
+        return {"local_strategy": local, "updates": updates, "personalise": asked}
 
     def admit(
         self,
@@ -121,7 +123,18 @@ class RunStrategy:
             )
         if parameters is None:
             raise refusal(reply.site, "the reply came without parameters")
+        if self.plan.updates.is_on:
+            parameters = self._decode(reply.site, parameters, sent)
         return admit(reply, parameters, base=sent, rules=rules)
+
+    def _decode(
+        self, site: str, encoded: NDArray[np.generic], sent: FlatParameters
+    ) -> FlatParameters:
+        """Return the parameters that an encoded update makes of those sent."""
+        try:
+            return received_parameters(encoded, sent, self.plan.updates)
+        except ValueError as error:
+            raise refusal(site, str(error)) from error
 
     def admission_rules(self, sent: FlatParameters) -> AdmissionRules:
         """Return the bounds that an update must keep."""
@@ -147,9 +160,13 @@ class RunStrategy:
         Raises:
             ProtocolError: The result is not finite (`protocol.run_failed`).
         """
-        return self._rule.aggregate(
+        new, kept = self._rule.aggregate(
             updates, base=base, state=state, round_number=round_number
         )
+        if self.plan.updates.is_on:
+            # By it a site knows which round's residual it goes on from.
+            kept = {**kept, **note_rounds(state, updates, round_number)}
+        return new, kept
 
     def _max_control_norm(self, sent: FlatParameters) -> float:
         """Return how far an honest site's control variate can move at most.

@@ -31,7 +31,7 @@ from acfnet_core.federation.messages import (
 )
 
 Pair = tuple[socket.socket, socket.socket]
-HEADER = struct.Struct(">BIQ")
+HEADER = struct.Struct(">BBIQ")
 
 
 @pytest.fixture
@@ -84,10 +84,27 @@ def test_values_that_are_not_finite_arrive_bit_for_bit(pair: Pair) -> None:
     assert received.tobytes() == values.tobytes()
 
 
+def test_an_encoded_update_arrives_byte_for_byte_in_a_reply(pair: Pair) -> None:
+    encoded = np.arange(7, dtype=np.uint8)
+    send_frame(pair[0], Frame(REPLY, "{}", encoded))
+    received = receive_frame(pair[1]).parameters
+    assert received is not None
+    assert received.dtype == np.uint8
+    assert received.tolist() == encoded.tolist()
+
+
+def test_a_request_carries_float32_whatever_it_was_given(pair: Pair) -> None:
+    send_frame(pair[0], Frame(REQUEST, "{}", np.arange(3, dtype=np.uint8)))
+    received = receive_frame(pair[1]).parameters
+    assert received is not None
+    assert received.dtype == np.float32
+    assert received.tolist() == [0.0, 1.0, 2.0]
+
+
 @pytest.mark.parametrize("num_bytes", [0, 1, HEADER.size, HEADER.size + 3])
 def test_an_early_end_is_an_unreachable_trainer(pair: Pair, num_bytes: int) -> None:
     near, far = pair
-    whole = HEADER.pack(0, 2, 8) + b"{}" + bytes(8)
+    whole = HEADER.pack(0, 0, 2, 8) + b"{}" + bytes(8)
     near.sendall(whole[:num_bytes])
     near.close()
     error = refusal_of(far)
@@ -96,26 +113,29 @@ def test_an_early_end_is_an_unreachable_trainer(pair: Pair, num_bytes: int) -> N
 
 
 @pytest.mark.parametrize(
-    ("kind", "text_length", "values_length"),
+    ("kind", "form", "text_length", "values_length"),
     [
-        (3, 2, 0),
-        (255, 0, 0),
-        (0, MAX_DOCUMENT_BYTES + 1, 0),
-        (0, 2, (1 << 34) + 4),
-        (0, 2, (1 << 64) - 1),
-        (0, 2, 7),
+        (3, 0, 2, 0),
+        (255, 0, 0, 0),
+        (1, 2, 2, 8),
+        (0, 1, 2, 8),
+        (2, 1, 2, 8),
+        (0, 0, MAX_DOCUMENT_BYTES + 1, 0),
+        (0, 0, 2, (1 << 34) + 4),
+        (0, 0, 2, (1 << 64) - 1),
+        (0, 0, 2, 7),
     ],
 )
 def test_an_absurd_header_is_refused_before_anything_is_read(
-    pair: Pair, kind: int, text_length: int, values_length: int
+    pair: Pair, kind: int, form: int, text_length: int, values_length: int
 ) -> None:
     near, far = pair
-    near.sendall(HEADER.pack(kind, text_length, values_length))
+    near.sendall(HEADER.pack(kind, form, text_length, values_length))
     assert "absurd" in refusal_of(far).message
 
 
 def test_a_document_that_is_no_text_is_refused(pair: Pair) -> None:
-    pair[0].sendall(HEADER.pack(0, 2, 0) + b"\xff\xfe")
+    pair[0].sendall(HEADER.pack(0, 0, 2, 0) + b"\xff\xfe")
     assert "no text" in refusal_of(pair[1]).message
 
 

@@ -39,12 +39,14 @@ class InProcessSites:
     Attributes:
         order: Names in the order in which the sites answer.
         tamper: Site -> what is done to each of its answers on the way.
+        runs_folder: Where each site has a folder for what it remembers.
     """
 
     cohorts: dict[str, PreparedCohort]
     keys: dict[str, ec.EllipticCurvePrivateKey]
     order: Sequence[str] = SITES
     tamper: dict[str, Tamper] = field(default_factory=dict)
+    runs_folder: Path | None = None
 
     def __call__(
         self, request: RoundRequest, base: FlatParameters
@@ -52,7 +54,11 @@ class InProcessSites:
         """Exchange one round."""
         for site in self.order:
             local = LocalSite(
-                name=site, cohort=self.cohorts[site], key=self.keys[site], device=CPU
+                name=site,
+                cohort=self.cohorts[site],
+                key=self.keys[site],
+                device=CPU,
+                runs_folder=self.runs_folder and self.runs_folder / site,
             )
             raw = replace(local.answer(request, base), seconds=0.0)
             yield self.tamper.get(site, _untouched)(raw)

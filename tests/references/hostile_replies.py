@@ -24,11 +24,17 @@ from references.federated_run import (
 )
 
 from acf_server.answers import RawAnswer
+from acfnet_core.federation.compression import (
+    EncodedUpdate,
+    UpdateSettings,
+    received_parameters,
+)
 from acfnet_core.federation.messages import RoundReply, RoundRequest
 from acfnet_core.federation.parameters import FlatParameters
 from acfnet_core.identity.envelope import UpdateClaim, sign_update
 
 BAD = SITES[1]
+PLAIN = UpdateSettings()
 HUGE = np.float32(1e4)
 
 Values = NDArray[np.generic]
@@ -79,6 +85,67 @@ SPOILT: dict[str, Callable[[FlatParameters, Generator], Values]] = {
 }
 """Parameters that a site sends, hashes and signs itself."""
 
+
+def put(part: str, *values: object) -> Callable[[EncodedUpdate, Generator], Values]:
+    """Return what changes a part of an encoded update in a place of its own."""
+    kinds = {"exponent": "<i4", "half": "<f2", "place": "<u4", "value": "<f4"}
+
+    def change(encoded: EncodedUpdate, chance: Generator) -> Values:
+        changed = encoded.copy()
+        middle = changed.size // 2
+        parts = {
+            "exponent": changed[:4],
+            "half": changed[4:],
+            "place": changed[:middle],
+            "value": changed[middle:],
+        }
+        into = parts[part].view(kinds[part])
+        into[chance.integers(into.size)] = values[chance.integers(len(values))]
+        return changed
+
+    return change
+
+
+def places_out_of_order(encoded: EncodedUpdate, chance: Generator) -> Values:
+    """Turn two neighbouring places round, or name one of them twice."""
+    changed = encoded.copy()
+    places = changed[: changed.size // 2].view("<u4")
+    at = int(chance.integers(places.size - 1))
+    first, second = places[at : at + 2].tolist()
+    places[at : at + 2] = [(second, first), (first, first)][chance.integers(2)]
+    return changed
+
+
+def with_float32_in_place(encoded: EncodedUpdate, chance: Generator) -> Values:
+    """Send plain float32 values instead."""
+    return chance.standard_normal(encoded.size // 4).astype(np.float32)
+
+
+_IN_EVERY_ENCODING = {
+    "wrong shape": cast("Callable[[EncodedUpdate, Generator], Values]", other_shape),
+    "float32 values": with_float32_in_place,
+}
+SPOILT_ENCODINGS: dict[str, dict[str, Callable[[EncodedUpdate, Generator], Values]]] = {
+    "float16": {
+        "NaN": put("half", np.nan),
+        "Inf": put("half", np.inf, -np.inf),
+        "no exponent": put("exponent", 114, -164, 2**31 - 1, -(2**31)),
+        "huge exponent": put("exponent", *range(0, 114, 7)),
+        **_IN_EVERY_ENCODING,
+    },
+    "top_k": {
+        "NaN": put("value", np.nan),
+        "Inf": put("value", np.inf, -np.inf),
+        "huge norm": put("value", 1e4, -1e10, 3e38),
+        "place outside": put("place", 2**32 - 1, 2**31),
+        "places out of order": places_out_of_order,
+        **_IN_EVERY_ENCODING,
+    },
+}
+"""By the compression of the run: encoded updates that a site hashes and signs itself.
+"""
+DECLARED = "another compression declared"
+
 COUNTS: dict[str, Callable[[Generator], object]] = {
     "num_examples of 1e9": lambda chance: int(10 ** chance.uniform(8, 30)),
     "num_examples below 0": lambda chance: -int(chance.integers(1, 1 << 40)),
@@ -116,13 +183,18 @@ def torn(text: str, chance: Generator) -> str:
 class HostileSite:
     """A site of a run in one process, and every kind of what it may send."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, updates: UpdateSettings = PLAIN) -> None:
+        self.updates = updates
         self.sites: InProcessSites = make_sites()
+        self.sites.runs_folder = folder / "sites"
         self.run: FederatedRun = make_run(folder, self.sites, minimum_sites=2)
+        self.run.plan = self.run.plan.model_copy(update={"updates": updates})
         self.seen: dict[int, list[RawAnswer]] = {}
+        self.base: FlatParameters | None = None
 
     def honest(self, request: RoundRequest, base: FlatParameters) -> list[RawAnswer]:
         """Return what all sites would answer, kept for a replay later."""
+        self.base = base
         answers = list(self.sites(request, base))
         self.seen[request.round] = answers
         return answers
@@ -140,6 +212,9 @@ class HostileSite:
     ) -> RawAnswer:
         document = json.loads(own.reply or "{}")
         assert own.parameters is not None
+        encodings = SPOILT_ENCODINGS.get(self.updates.compression, {})
+        if kind in encodings or kind == DECLARED:
+            return self._make_encoded(encodings.get(kind), own, document, chance)
         if kind in SPOILT:
             values = SPOILT[kind](own.parameters, chance)
             document["parameters_sha256"] = hashlib.sha256(values.tobytes()).hexdigest()
@@ -161,6 +236,32 @@ class HostileSite:
             document["signature"] = base64.b64encode(forged).decode()
             return replace(own, reply=json.dumps(document))
         return replace(own, reply=torn(own.reply or "", chance))
+
+    def _make_encoded(
+        self,
+        spoil: Callable[[EncodedUpdate, Generator], Values] | None,
+        own: RawAnswer,
+        document: dict[str, object],
+        chance: Generator,
+    ) -> RawAnswer:
+        """Spoil an encoded update, or declare it to be what it is not."""
+        if spoil is None:
+            others = {"none", "float16", "top_k"} - {self.updates.compression}
+            document["compression"] = sorted(others)[chance.integers(2)]
+            return self._sign(own, document)
+        assert own.parameters is not None
+        values = spoil(own.parameters, chance)
+        document["parameters_sha256"] = self._hash_of(values)
+        return self._sign(replace(own, parameters=values), document)
+
+    def _hash_of(self, encoded: Values) -> str:
+        """Hash what the server would take it for, as far as it can be decoded."""
+        assert self.base is not None
+        try:
+            values: Values = received_parameters(encoded, self.base, self.updates)
+        except ValueError:
+            values = encoded
+        return hashlib.sha256(values.tobytes()).hexdigest()
 
     def _sign(self, raw: RawAnswer, document: dict[str, object]) -> RawAnswer:
         """Sign a changed document, where a claim can be made of it at all."""

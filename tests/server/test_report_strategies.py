@@ -20,6 +20,26 @@ def test_a_strategy_is_told_in_words(strategy: dict[str, str], words: str) -> No
     assert words in describe_aggregation(make_run(strategy=strategy), make_sites())
 
 
+@pytest.mark.parametrize("name", ["fedavg", "median"])
+@pytest.mark.parametrize(
+    ("updates", "words"),
+    [
+        ({"compression": "float16"}, "; updates were sent in 16 bits a value"),
+        (
+            {"compression": "top_k", "top_k_share": 0.01},
+            "; of each update the largest values were sent, a share of 0.01",
+        ),
+    ],
+)
+def test_encoded_updates_are_told(
+    name: str, updates: dict[str, object], words: str
+) -> None:
+    plain = make_run(strategy={"name": name})
+    run = make_run(strategy={"name": name}, updates=updates)
+    told = describe_aggregation(plain, make_sites())
+    assert describe_aggregation(run, make_sites()) == told + words
+
+
 def test_no_two_strategies_are_told_alike() -> None:
     told = {
         describe_aggregation(

@@ -10,6 +10,7 @@ from references.strategy_updates import EVERY_STRATEGY, make_plan
 from acf_server.strategies import RunStrategy
 from acfnet_core.cohort.prepared.store import PreparedCohort
 from acfnet_core.errors import ProtocolError
+from acfnet_core.federation.compression import UpdateSettings
 from acfnet_core.federation.messages import LocalStrategy
 from acfnet_core.federation.parameters import flatten, sha256_of
 from acfnet_core.federation.strategies.scaffold import CONTROL
@@ -154,7 +155,11 @@ def test_the_last_message_brings_the_sites_own_models(tmp_path: Path) -> None:
 
 def test_a_request_tells_the_sites_nothing_of_weights() -> None:
     fields = RunStrategy(make_plan("fedadam")).request_fields({}, trains=True)
-    assert fields == {"local_strategy": LocalStrategy(), "personalise": None}
+    assert fields == {
+        "local_strategy": LocalStrategy(),
+        "updates": UpdateSettings(),
+        "personalise": None,
+    }
 
 
 def test_scaffold_sends_two_vectors_and_expects_two() -> None:

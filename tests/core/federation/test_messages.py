@@ -168,6 +168,7 @@ def test_a_reply_carries_the_agreed_fields_and_no_other() -> None:
         "round",
         "base_sha256",
         "parameters_sha256",
+        "compression",
         "num_examples",
         "num_steps",
         "reading_sha256",

@@ -37,6 +37,7 @@ CHANGES: list[dict[str, Any]] = [
     {"round": 4},
     {"base_sha256": "c" * 64},
     {"parameters_sha256": "c" * 64},
+    {"compression": "float16"},
     {"num_examples": 41},
     {"reading_sha256": "e" * 64},
     {"reading_sha256": None},
