@@ -5,7 +5,8 @@ counts are not suppressed.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,6 +18,7 @@ from acfnet_core.cohort.check_warnings import (
 )
 from acfnet_core.cohort.contract import DataContract, ImagingExpectations
 from acfnet_core.cohort.header_linkage import compare_headers
+from acfnet_core.cohort.images.dicom_gate import GatedSeries
 from acfnet_core.cohort.images.dicom_index import DicomIndex
 from acfnet_core.cohort.images.refusals import REASONS
 from acfnet_core.cohort.masks.segmentation import (
@@ -25,7 +27,7 @@ from acfnet_core.cohort.masks.segmentation import (
     kind_of,
     patients_of,
 )
-from acfnet_core.cohort.prepared.scan_plan import count_codes
+from acfnet_core.cohort.prepared.scan_plan import PatientPlan
 from acfnet_core.cohort.prepared.source_plan import SourcePlan, examine_sources
 from acfnet_core.cohort.sources import CohortSources
 from acfnet_core.cohort.table.clinical_table import ClinicalTable
@@ -227,28 +229,39 @@ def _count_of(fault: TableFault) -> FaultCount:
 def _check_images(
     planned: SourcePlan, index: DicomIndex, imaging: ImagingExpectations
 ) -> ImageCheck:
-    gated, drawn, plans = planned.series, planned.segmentations, planned.patients
-    rows = [plan.row for plan in plans]
-    listed = {row.patient_id for row in rows}
-    labels = [label for file in index.segmentations for label in file.segment_labels]
-    scans = [scan for plan in plans for scan in plan.scans]
-    agreements = compare_headers(rows, index.ct_series)
+    series, drawn, plans = _CountedSeries(), planned.segmentations, planned.patients
+    for one in planned.series:
+        series.add(one)
+    scans = _CountedScans()
+    for plan in plans:
+        scans.add(plan)
+    agreements = compare_headers(
+        (plan.row for plan in plans),
+        ((header,) for header in planned.series.first_met),
+        index.spool,
+    )
     return ImageCheck(
-        num_series=len(gated),
-        num_series_accepted=sum(series.is_accepted for series in gated),
-        series_codes=_count(code for series in gated for code in series.codes),
-        repaired_codes=_count(code for series in gated for code in series.repaired),
+        num_series=len(planned.series),
+        num_series_accepted=series.num_accepted,
+        series_codes=_sorted(series.codes),
+        repaired_codes=_sorted(series.repaired),
         num_segmentations=len(drawn),
-        segmentations_by_kind=_count(map(kind_of, drawn)),
+        segmentations_by_kind=_sorted(Counter(map(kind_of, drawn))),
         segmentation_rule=CHOICE_RULE,
         num_stray_masks=sum(not patients_of(one) for one in drawn),
-        unknown_segments=sum(channel_of(label, imaging) is None for label in labels),
-        study_codes=count_codes(plans),
-        num_patients_with_scans=sum(bool(plan.scans) for plan in plans),
-        num_patients_not_in_table=len(planned.imaged_patients - listed),
-        num_scans=len(scans),
-        scans_by_kind=_count(kind_of(scan.segmentation) for scan in scans),
-        num_scans_assumed=sum(scan.time_assumed for scan in scans),
+        unknown_segments=sum(
+            channel_of(label, imaging) is None
+            for file in index.segmentations
+            for label in file.segment_labels
+        ),
+        study_codes=_sorted(scans.refused),
+        num_patients_with_scans=scans.num_patients,
+        num_patients_not_in_table=sum(
+            patient_id not in scans.listed for patient_id in planned.series.patients()
+        ),
+        num_scans=scans.kinds.total(),
+        scans_by_kind=_sorted(scans.kinds),
+        num_scans_assumed=scans.num_assumed,
         num_files_ignored=index.num_ignored,
         num_files_broken=index.num_broken,
         linkage={
@@ -259,10 +272,39 @@ def _check_images(
         },
         warnings=(
             *warn_of_linkage(agreements),
-            *warn_of_images(imaging, gated, plans),
+            *warn_of_images(imaging, planned.series, plans),
         ),
     )
 
 
-def _count(values: Iterable[str]) -> dict[str, int]:
-    return dict(sorted(Counter(values).items()))
+@dataclass(kw_only=True)
+class _CountedSeries:
+    num_accepted: int = 0
+    codes: Counter[str] = field(default_factory=Counter)
+    repaired: Counter[str] = field(default_factory=Counter)
+
+    def add(self, series: GatedSeries) -> None:
+        self.num_accepted += series.is_accepted
+        self.codes.update(series.codes)
+        self.repaired.update(series.repaired)
+
+
+@dataclass(kw_only=True)
+class _CountedScans:
+    num_patients: int = 0
+    num_assumed: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    listed: set[str] = field(default_factory=set)
+
+    def add(self, plan: PatientPlan) -> None:
+        self.listed.add(plan.row.patient_id)
+        self.num_patients += bool(plan.scans)
+        self.num_assumed += sum(scan.time_assumed for scan in plan.scans)
+        self.kinds.update(kind_of(scan.segmentation) for scan in plan.scans)
+        for codes in plan.refused:
+            self.refused.update(codes)
+
+
+def _sorted(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items()))

@@ -3,7 +3,8 @@
 A warning has counts only. It does not keep the data from being prepared.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 
 from pydantic import BaseModel, ConfigDict
 
@@ -51,41 +52,65 @@ def warn_of_linkage(agreements: Mapping[str, Agreement]) -> Iterator[CheckWarnin
 
 def warn_of_images(
     imaging: ImagingExpectations,
-    series: Sequence[GatedSeries],
-    plans: Sequence[PatientPlan],
+    series: Iterable[GatedSeries],
+    plans: Iterable[PatientPlan],
 ) -> Iterator[CheckWarning]:
     """Warn of accepted series and of patients that are not as the study expects."""
-    accepted = [one for one in series if one.is_accepted and one.spacing_mm]
-    between = [one.spacing_mm[0] for one in accepted if one.spacing_mm]
-    within = [side for one in accepted if one.spacing_mm for side in one.spacing_mm[1:]]
-    headers = [one.headers[0] for one in accepted]
-    thick = [h.slice_thickness_mm for h in headers if h.slice_thickness_mm is not None]
-    for what, found, expected in (
-        ("spacings of slices", between, imaging.expected_slice_spacing_mm),
-        ("spacings of pixels", within, imaging.expected_pixel_spacing_mm),
-        ("thicknesses of slices", thick, imaging.expected_slice_thickness_mm),
-    ):
-        num_outside = sum(_is_outside(mm, expected) for mm in found)
+    met = _Met(imaging)
+    for one in series:
+        if one.is_accepted and one.spacing_mm:
+            met.add(one, one.spacing_mm)
+    for what, expected in met.bounds.items():
+        num_outside = met.num_outside[what]
         if expected and num_outside:
             yield CheckWarning(
                 code="UNEXPECTED_SPACING",
-                text=f"{num_outside} of {len(found)} {what} in accepted "
+                text=f"{num_outside} of {met.num_found[what]} {what} in accepted "
                 f"series lie outside {expected[0]:g} to {expected[1]:g} mm",
             )
-    num_other = sum(not _is_of_phase(one, imaging) for one in accepted)
-    if imaging.phase_words and num_other:
+    if imaging.phase_words and met.num_of_other_phase:
         yield CheckWarning(
             code="UNEXPECTED_PHASE",
-            text=f"{num_other} of {len(accepted)} accepted series do not name the "
-            f"phase that the study expects ({imaging.phase or 'see phase_words'})",
+            text=f"{met.num_of_other_phase} of {met.num_series} accepted series do "
+            "not name the phase that the study expects "
+            f"({imaging.phase or 'see phase_words'})",
         )
-    num_short = sum(len(plan.scans) < imaging.min_scans for plan in plans)
-    if num_short:
+    counts = Counter(len(plan.scans) < imaging.min_scans for plan in plans)
+    if counts[True]:
         yield CheckWarning(
             code="FEW_SCANS",
-            text=f"{num_short} of {len(plans)} patients have fewer usable scans than "
-            f"the {imaging.min_scans} expected",
+            text=f"{counts[True]} of {counts.total()} patients have fewer usable scans "
+            f"than the {imaging.min_scans} expected",
         )
+
+
+class _Met:
+    """What accepted series are like, as counts beside what the study expects."""
+
+    def __init__(self, imaging: ImagingExpectations) -> None:
+        self._imaging = imaging
+        self.bounds = {
+            "spacings of slices": imaging.expected_slice_spacing_mm,
+            "spacings of pixels": imaging.expected_pixel_spacing_mm,
+            "thicknesses of slices": imaging.expected_slice_thickness_mm,
+        }
+        self.num_found: Counter[str] = Counter()
+        self.num_outside: Counter[str] = Counter()
+        self.num_series = 0
+        self.num_of_other_phase = 0
+
+    def add(self, one: GatedSeries, spacing_mm: tuple[float, float, float]) -> None:
+        self.num_series += 1
+        self.num_of_other_phase += not _is_of_phase(one, self._imaging)
+        thickness_mm = one.headers[0].slice_thickness_mm
+        lengths_mm = (*spacing_mm, thickness_mm)
+        names = tuple(self.bounds)
+        for what, mm in zip(
+            (names[0], *names[1:2] * 2, names[2]), lengths_mm, strict=True
+        ):
+            if mm is not None:
+                self.num_found[what] += 1
+                self.num_outside[what] += _is_outside(mm, self.bounds[what])
 
 
 def _is_outside(spacing_mm: float, expected: tuple[float, float] | None) -> bool:

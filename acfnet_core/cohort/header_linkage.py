@@ -5,11 +5,12 @@ both have the same marginals, and agree patient by patient no more than by chanc
 """
 
 import re
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from acfnet_core.cohort.images.dicom_index import InstanceHeader
+from acfnet_core.cohort.spool import Spool
 from acfnet_core.cohort.table.clinical_table import TableRow
 
 AGE_TOLERANCE_YEARS = 2.0
@@ -39,31 +40,39 @@ class Agreement:
 
 
 def compare_headers(
-    rows: Iterable[TableRow], ct_series: Iterable[Sequence[InstanceHeader]]
+    rows: Iterable[TableRow],
+    ct_series: Iterable[Sequence[InstanceHeader]],
+    spool: Spool | None = None,
 ) -> dict[str, Agreement]:
     """Compare sex and age in CT headers with the table, patient by patient.
 
     A patient counts where both sides say something. Sex agrees if every header has the
     table's, age if one is within `AGE_TOLERANCE_YEARS` of it.
 
+    Args:
+        rows: Of the table.
+        ct_series: The headers of every series, or the first of each.
+        spool: Where they are put by their patients; None makes a new one.
+
     Returns:
         `sex` and `age` with their counts.
     """
-    first_headers: dict[str, list[InstanceHeader]] = defaultdict(list)
+    first_headers = (spool or Spool()).new_list()
     for series in ct_series:
-        first_headers[series[0].patient_id].append(series[0])
-    sex, age = [], []
+        first_headers.append(series[0], keys=[series[0].patient_id])
+    sex: Counter[bool] = Counter()
+    age: Counter[bool] = Counter()
     for row in rows:
-        headers = first_headers.get(row.patient_id, [])
+        headers = list(first_headers.find(row.patient_id))
         sexes = {h.patient_sex for h in headers} & {"M", "F"}
         if row.stated_sex is not None and sexes:
-            sex.append(sexes == {row.stated_sex})
+            sex[sexes == {row.stated_sex}] += 1
         ages = [a for a in map(_age_years, headers) if a is not None]
         if row.stated_age_years is not None and ages:
             difference = min(abs(a - row.stated_age_years) for a in ages)
-            age.append(difference <= AGE_TOLERANCE_YEARS)
+            age[difference <= AGE_TOLERANCE_YEARS] += 1
     return {
-        name: Agreement(num_compared=len(agrees), num_agreeing=sum(agrees))
+        name: Agreement(num_compared=agrees.total(), num_agreeing=agrees[True])
         for name, agrees in (("sex", sex), ("age", age))
     }
 

@@ -27,6 +27,8 @@ class CohortSources:
         mapping: How the table differs from the contract in names and writing.
         nifti_labels: What the values in NIfTI masks mean.
         repairs: Which faults of a series are mended rather than refused.
+        notes_folder: Where notes on headers lie while a command runs, see `spool`;
+            None takes the system's folder for temporary files.
     """
 
     clinical_table: Path
@@ -34,6 +36,7 @@ class CohortSources:
     mapping: TableMapping = field(default_factory=TableMapping)
     nifti_labels: NiftiLabels = field(default_factory=dict)
     repairs: Repairs = NO_REPAIRS
+    notes_folder: Path | None = field(default=None, compare=False)
 
     def reading_sha256(self) -> str:
         """Return the hash of how the files are read; where they lie is not in it.

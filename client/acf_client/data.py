@@ -1,6 +1,7 @@
 """A site's data commands: where its data lies, under which contract it is prepared."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from acf_client.enrolment import require_enrolment
@@ -28,7 +29,8 @@ def read_contract(site: Site) -> DataContract:
 
 def data_sources(site: Site) -> CohortSources:
     """Return where the site's data lies, and how it is read."""
-    return sources_of(site.config.data, site.folder)
+    sources = sources_of(site.config.data, site.folder)
+    return replace(sources, notes_folder=site.folder)
 
 
 def write_values(site: Site, target: Path) -> int:

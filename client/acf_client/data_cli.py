@@ -34,7 +34,7 @@ def data_inspect(
 
     inspection = inspect_folder(folder, is_repaired=repair)
     if as_json:
-        console.write_json(inspection.as_json())
+        console.write_inspection(inspection)
     console.show_inspection(inspection)
     console.next_step(f"acf-client init SITE --clinical TABLE --images {folder}")
 

@@ -3,6 +3,7 @@
 Counts, codes and row numbers are shown, and nothing else of a patient.
 """
 
+import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +46,9 @@ class DataConsole(Console):
             f"segmentations: {len(found.segmentations)}, tables: {len(found.tables)}, "
             f"damaged: {len(found.damaged)}"
         )
+        meanings = found.meanings
         for series in found.series:
-            self._show_series(series, found.meanings)
+            self._show_series(series, meanings)
         for segmentation in found.segmentations:
             self.say(_printable(_segmentation_line(segmentation)))
         for table in found.tables:
@@ -61,6 +63,11 @@ class DataConsole(Console):
             "Verdicts are by headers, without a contract's bounds. `data prepare` uses "
             "accepted series, and mends what site.toml allows under [data.repairs]."
         )
+
+    def write_inspection(self, found: "FolderInspection") -> None:
+        """Write it for programs, on stdout, piece by piece."""
+        sys.stdout.writelines(found.write_json())
+        sys.stdout.write("\n")
 
     def show_check(self, report: "CheckReport") -> None:
         """Show what `data check` found."""

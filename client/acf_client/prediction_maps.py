@@ -98,6 +98,7 @@ def open_maps(
         imaging,
         nifti_labels=sources.nifti_labels,
         repairs=sources.repairs,
+        notes_folder=sources.notes_folder,
     )
     return MapsOnScan(
         found=found,

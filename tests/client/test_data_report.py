@@ -26,6 +26,7 @@ from acfnet_core.cohort.contract import ClinicalColumn, shipped_contract
 from acfnet_core.cohort.images.dicom_index import DicomIndex, index_folder
 from acfnet_core.cohort.images.refusal_remedies import WHAT_TO_DO
 from acfnet_core.cohort.prepared.preparation import make_pseudonym
+from acfnet_core.cohort.spool import Spool
 from acfnet_core.report_page import script_source
 
 LACKS_A_SLICE = "CRLM-SYN-A0002"
@@ -138,9 +139,9 @@ def test_the_headers_of_the_images_are_read_once(
 ) -> None:
     asked = []
 
-    def index_and_note(root: Path) -> DicomIndex:
+    def index_and_note(root: Path, spool: Spool) -> DicomIndex:
         asked.append(root)
-        return index_folder(root)
+        return index_folder(root, spool)
 
     monkeypatch.setattr(
         "acfnet_core.cohort.prepared.source_plan.index_folder", index_and_note

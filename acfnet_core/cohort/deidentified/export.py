@@ -30,7 +30,7 @@ from acfnet_core.cohort.deidentified.export_manifest import (
     ExportManifest,
     read_me,
 )
-from acfnet_core.cohort.deidentified.keyed_names import KeyedNames, PatientNames
+from acfnet_core.cohort.deidentified.keyed_names import KeyedNames
 from acfnet_core.cohort.deidentified.nifti_copy import safe_labels
 from acfnet_core.cohort.deidentified.rebuild import METHODS
 from acfnet_core.cohort.deidentified.scan_copy import (
@@ -40,7 +40,9 @@ from acfnet_core.cohort.deidentified.scan_copy import (
 )
 from acfnet_core.cohort.guarded.limits import SCAN_LIMITS
 from acfnet_core.cohort.guarded.reader import ReaderFailure, read_each
+from acfnet_core.cohort.lazy_sequence import MappedSequence
 from acfnet_core.cohort.masks.segmentation import kind_of
+from acfnet_core.cohort.prepared.plan_list import EachScan
 from acfnet_core.cohort.prepared.scan_plan import (
     PatientPlan,
     PlannedScan,
@@ -140,8 +142,9 @@ def export_cohort(
     rows = _read_rows(contract, sources, only_patients)
     plans = plan_sources(contract, sources, rows).patients
     # By pseudonym: the order says nothing of the table's.
-    named = [(names.patient(plan.row.patient_id), plan) for plan in plans]
-    named.sort(key=lambda pair: pair[0].pseudonym)
+    pseudonyms = [names.patient(plan.row.patient_id).pseudonym for plan in plans]
+    order = sorted(range(len(plans)), key=pseudonyms.__getitem__)
+    named = MappedSequence(plans.__getitem__, order)
     yield ExportPlanned(
         num_patients=len(plans), num_scans=sum(len(plan.scans) for plan in plans)
     )
@@ -151,8 +154,8 @@ def export_cohort(
             contract, sources, names, frozenset(row.patient_id for row in rows)
         )
         out.write(TABLE, table.content)
-        copied = _copy_scans(out, named, contract.imaging)
-        for index, (_, plan) in enumerate(named, start=1):
+        copied = _copy_scans(out, named, names, contract.imaging)
+        for index, plan in enumerate(named, start=1):
             yield PatientExported(
                 index=index,
                 total=len(named),
@@ -207,24 +210,28 @@ def _read_rows(
 
 def _copy_scans(
     out: ExportFolder,
-    named: Sequence[tuple[PatientNames, PatientPlan]],
+    named: Sequence[PatientPlan],
+    names: KeyedNames,
     imaging: ImagingExpectations | None,
 ) -> Iterator[list[tuple[PlannedScan, CopyResult]]]:
     """Yield each patient's scans, as they were copied."""
     if imaging is None:
         yield from ([] for _ in named)
         return
-    jobs = [
-        CopyJob(
+    expected = imaging
+
+    def job_of(place: tuple[int, int, PlannedScan]) -> CopyJob:
+        index, number, scan = place
+        patient = names.patient(named[index].row.patient_id)
+        return CopyJob(
             root=out.root,
-            folder=f"{IMAGES_FOLDER}/{patient.pseudonym}/scan-{number}",
+            folder=f"{IMAGES_FOLDER}/{patient.pseudonym}/scan-{number + 1}",
             scan=scan,
             patient=patient,
-            imaging=imaging,
+            imaging=expected,
         )
-        for patient, plan in named
-        for number, scan in enumerate(plan.scans, start=1)
-    ]
+
+    jobs = MappedSequence(job_of, EachScan(named))
     readings = read_each(
         run_copy_job,
         jobs,
@@ -233,7 +240,7 @@ def _copy_scans(
         num_readers=_NUM_READERS,
     )
     done = zip(jobs, readings, strict=True)
-    for _, plan in named:
+    for plan in named:
         of_patient = islice(done, len(plan.scans))
         yield [(job.scan, _take(out, job, reading)) for job, reading in of_patient]
 

@@ -1,7 +1,8 @@
 """What passes between a reader and the process that asked: pickles with a length.
 
 A reader has touched a hostile file. What it sends is unpickled with an allow-list: our
-own classes and a few plain ones, no function but the one that restores an error.
+own classes and a few plain ones, no function but the one that restores an error. What
+was sent is also kept on the disk in this form, see `spool`.
 """
 
 import importlib
@@ -32,14 +33,23 @@ _OWN_CLASSES = "acfnet_core.cohort."
 _ERRORS = "acfnet_core.errors"
 
 
+_found: dict[tuple[str, str], Any] = {}
+"""Module and name -> the allowed class: looking it up costs more than the rest."""
+
+
 class ForeignObjectError(Exception):
     """A frame holds what no reader of ours sends."""
 
 
 def pack(content: object) -> bytes:
     """Return an object as a frame."""
-    body = pickle.dumps(content, protocol=pickle.HIGHEST_PROTOCOL)
+    body = pack_body(content)
     return _LENGTH.pack(len(body)) + body
+
+
+def pack_body(content: object) -> bytes:
+    """Return an object as the body of a frame."""
+    return pickle.dumps(content, protocol=pickle.HIGHEST_PROTOCOL)
 
 
 def receive_trusted(channel: socket.socket) -> Any:
@@ -78,11 +88,17 @@ class FrameBuffer:
                 return
             body = bytes(memoryview(self._content)[_LENGTH.size : end])
             del self._content[:end]
-            yield _unpack(body)
+            yield unpack_body(body)
 
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
+        found = _found.get((module, name))
+        if found is None:
+            found = _found[module, name] = self._find(module, name)
+        return found
+
+    def _find(self, module: str, name: str) -> Any:
         if (module, name) in _PLAIN_CLASSES:
             return super().find_class(module, name)
         if module == _ERRORS or module.startswith(_OWN_CLASSES):
@@ -94,7 +110,12 @@ class _Unpickler(pickle.Unpickler):
         raise ForeignObjectError
 
 
-def _unpack(body: bytes) -> Any:
+def unpack_body(body: bytes) -> Any:
+    """Return the object of a frame's body, if it is of the allowed classes.
+
+    Raises:
+        ForeignObjectError: It is not such as a reader of ours sends.
+    """
     try:
         return _Unpickler(io.BytesIO(body)).load()
     except (

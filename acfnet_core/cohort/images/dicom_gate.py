@@ -61,7 +61,7 @@ class GatedSeries:
         slice_step_mm: From one slice's first voxel to the next one's, (x, y, z).
     """
 
-    headers: tuple[InstanceHeader, ...]
+    headers: Sequence[InstanceHeader]
     codes: tuple[str, ...]
     spacing_mm: tuple[float, float, float] | None
     repaired: tuple[str, ...] = ()
@@ -77,7 +77,11 @@ class GatedSeries:
 def gate_index(
     index: DicomIndex, imaging: ImagingExpectations, repairs: Repairs = NO_REPAIRS
 ) -> tuple[GatedSeries, ...]:
-    """Judge every CT series of an index, whose headers are mended already."""
+    """Judge every CT series of an index, whose headers are mended already.
+
+    All their headers are then in memory; `gated_list.gate_on_disk` leaves them out of
+    it.
+    """
     return tuple(
         gate_series(
             series, imaging, broken_folders=index.broken_folders, repairs=repairs

@@ -11,11 +11,11 @@ import os
 import re
 import struct
 import warnings
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from acfnet_core.cohort.guarded.frames import pack_body
 from acfnet_core.cohort.guarded.limits import HEADER_LIMITS
 from acfnet_core.cohort.guarded.reader import ReaderFailure, read_each
 from acfnet_core.cohort.images.enhanced_ct import (
@@ -32,23 +33,11 @@ from acfnet_core.cohort.images.enhanced_ct import (
     plain_frames,
 )
 from acfnet_core.cohort.images.files_below import files_below
-from acfnet_core.cohort.images.header_values import (
-    integer_of,
-    is_in_hu,
-    named_series_of,
-    number_of,
-    numbers_of,
-    segment_labels_of,
-    text_of,
-)
+from acfnet_core.cohort.images.header_fields import fields_of
+from acfnet_core.cohort.images.header_runs import HeaderRuns
 from acfnet_core.cohort.images.plain_head import HEAD_BYTES, read_plain_head
-from acfnet_core.cohort.images.shared_values import share_values
-from acfnet_core.cohort.masks.rtstruct_header import (
-    HEADER_TAGS,
-    frame_of_structures,
-    names_of_structures,
-    series_of_structures,
-)
+from acfnet_core.cohort.masks.rtstruct_header import HEADER_TAGS
+from acfnet_core.cohort.spool import Spool
 from acfnet_core.errors import DataError
 
 READ_ERRORS = (
@@ -106,6 +95,8 @@ _NIFTI_MASK = re.compile(r"(.*_)?seg(mentation)?\.nii(\.gz)?", re.IGNORECASE)
 _PREAMBLE_BYTES = 132
 _BATCH = 1000
 """Files that one reader takes: a new one costs 5 ms, a header 0.3 ms."""
+_MOST_BYTES = 2**20
+"""Of what is taken of a file without frames; a header of a CT gives 700."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,10 +149,22 @@ class InstanceHeader:
     patient_age: str = field(default="", repr=False)
     series_number: str = ""
 
+    def __getstate__(self) -> tuple[object, ...]:
+        """Return the values in their order, as quickly as can be."""
+        return _values_of(self)
+
+    def __setstate__(self, values: tuple[object, ...]) -> None:
+        """Take the values in their order."""
+        for name, value in zip(InstanceHeader.__slots__, values, strict=True):
+            object.__setattr__(self, name, value)
+
+
+_values_of = attrgetter(*InstanceHeader.__slots__)
+
 
 @dataclass(frozen=True, kw_only=True)
 class DicomIndex:
-    """All readable headers under one folder.
+    """All readable headers under one folder; they are read from notes on the disk.
 
     Attributes:
         ct_series: One tuple of headers for each CT series, in the order of their UIDs;
@@ -172,14 +175,16 @@ class DicomIndex:
         broken_folders: Folders with a DICOM file whose header cannot be read: a series
             there may lack a slice without showing it.
         num_broken: How many such files there are.
+        spool: Where what grows with the files lies; what is made of them goes there.
     """
 
-    ct_series: tuple[tuple[InstanceHeader, ...], ...]
-    segmentations: tuple[InstanceHeader, ...]
+    ct_series: Sequence[tuple[InstanceHeader, ...]]
+    segmentations: Sequence[InstanceHeader]
     num_ignored: int
     num_broken: int
     broken_folders: frozenset[Path]
-    nifti_masks: tuple[Path, ...] = field(default=(), repr=False)
+    nifti_masks: Sequence[Path] = field(default=(), repr=False)
+    spool: Spool = field(default_factory=Spool, repr=False, compare=False)
 
 
 @contextmanager
@@ -204,11 +209,16 @@ def quiet_dicom() -> Iterator[None]:
             logger.propagate = propagate
 
 
-def index_folder(root: Path) -> DicomIndex:
+def index_folder(root: Path, spool: Spool | None = None) -> DicomIndex:
     """Read the header of every file under `root` and group CT files into series.
+
+    Args:
+        root: The folder.
+        spool: Where the headers are put; None makes a new one.
 
     Raises:
         DataError: `root` is not a folder.
+        MachineError: The headers cannot be put on the disk.
     """
     if not root.is_dir():
         raise DataError(
@@ -217,52 +227,49 @@ def index_folder(root: Path) -> DicomIndex:
             "expected here.",
             remedy="Correct the path of the images.",
         )
-    series: dict[str, list[InstanceHeader]] = defaultdict(list)
-    segmentations: list[InstanceHeader] = []
-    broken: list[Path] = []
-    nifti_masks: list[Path] = []
-    num_ignored = 0
-    previous: InstanceHeader | None = None
-    files = files_below(root.resolve(), closed=broken)
-    for path, headers in _read_by_batches(files, nifti_masks):
+    spool = spool or Spool()
+    series = HeaderRuns(spool)
+    segmentations = spool.new_list()
+    nifti_masks = spool.new_list()
+    broken_folders: set[Path] = set()
+    num_broken = num_ignored = 0
+    closed: list[Path] = []
+    for path, headers in _read_by_batches(files_below(root.resolve(), closed=closed)):
         if headers is None or isinstance(headers, ReaderFailure):
-            broken.append(path.parent)
-            continue
-        header = headers[0] if headers else None
-        for one in headers:
-            # Files follow one another as their series do.
-            share_values(one, previous or one)
-            previous = one
-        if header is not None and header.modality == "CT":
+            broken_folders.add(path.parent)
+            num_broken += 1
+        elif is_nifti_mask(path):
+            nifti_masks.append(path)
+        elif headers and headers[0].modality == "CT":
             # Files without a series UID are kept apart by their folder.
-            key = header.series_uid or f"in {path.parent}"
-            series[key].extend(headers)
-        elif header is not None and header.modality in ("SEG", "RTSTRUCT"):
-            segmentations.append(header)
+            series.add(headers[0].series_uid or f"in {path.parent}", headers)
+        elif headers and headers[0].modality in ("SEG", "RTSTRUCT"):
+            segmentations.append(headers[0])
         else:
             num_ignored += 1
     return DicomIndex(
-        ct_series=tuple(tuple(series[key]) for key in sorted(series)),
-        segmentations=tuple(segmentations),
+        ct_series=series.by_key(),
+        segmentations=segmentations,
         num_ignored=num_ignored,
-        num_broken=len(broken),
-        broken_folders=frozenset(broken),
-        nifti_masks=tuple(nifti_masks),
+        num_broken=num_broken + len(closed),
+        broken_folders=frozenset(broken_folders.union(closed)),
+        nifti_masks=nifti_masks,
+        spool=spool,
     )
 
 
 def _read_by_batches(
-    files: Iterable[Path], nifti_masks: list[Path]
+    files: Iterable[Path],
 ) -> Iterator[tuple[Path, tuple[InstanceHeader, ...] | ReaderFailure | None]]:
-    """Yield each file with its headers; NIfTI masks go into their list unread.
+    """Yield each file with its headers, a NIfTI mask unread with none.
 
     The paths of one batch are in memory: those of all files would take as much as
     their headers.
     """
     files = iter(files)
     while batch := list(islice(files, _BATCH)):
-        nifti_masks += filter(is_nifti_mask, batch)
         paths = [path for path in batch if not is_nifti_mask(path)]
+        yield from ((path, ()) for path in batch if is_nifti_mask(path))
         readings = read_each(
             headers_if_dicom, paths, limits=HEADER_LIMITS, batch_size=_BATCH
         )
@@ -329,6 +336,8 @@ def read_header(path: Path) -> InstanceHeader:
     header = _to_header(path, dataset, syntax, pixel_bytes)
     if not header.modality:
         raise InvalidDicomError("a file that breaks off reads as one with few elements")
+    if len(pack_body(header)) > _MOST_BYTES:
+        raise InvalidDicomError("no header says as much")
     return header
 
 
@@ -349,50 +358,9 @@ def _looks_like_dicom(path: Path) -> bool:
 def _to_header(
     path: Path, dataset: Any, syntax: str, pixel_bytes: int
 ) -> InstanceHeader:
-    lossy = str(dataset.get("LossyImageCompression", "") or "")
-    modality = text_of(dataset, "Modality")
-    is_structures = modality == "RTSTRUCT"
-    frame_of_reference_uid = (
-        frame_of_structures(dataset)
-        if is_structures
-        else text_of(dataset, "FrameOfReferenceUID")
-    )
     return InstanceHeader(
         path=path,
-        patient_id=text_of(dataset, "PatientID"),
-        study_uid=text_of(dataset, "StudyInstanceUID"),
-        series_uid=text_of(dataset, "SeriesInstanceUID"),
-        sop_instance_uid=text_of(dataset, "SOPInstanceUID"),
-        frame_of_reference_uid=frame_of_reference_uid,
-        study_date=text_of(dataset, "StudyDate"),
-        series_description=text_of(dataset, "SeriesDescription"),
-        sop_class_uid=text_of(dataset, "SOPClassUID"),
-        modality=modality,
         transfer_syntax=syntax,
-        image_type=tuple(str(part) for part in dataset.get("ImageType", None) or ()),
-        photometric=text_of(dataset, "PhotometricInterpretation"),
-        is_burned_in=text_of(dataset, "BurnedInAnnotation").upper() == "YES",
-        is_lossy={"00": False, "01": True}.get(lossy),
-        bits_allocated=integer_of(dataset, "BitsAllocated"),
-        num_samples=integer_of(dataset, "SamplesPerPixel", 1),
-        num_frames=integer_of(dataset, "NumberOfFrames", 1),
-        num_rows=integer_of(dataset, "Rows"),
-        num_columns=integer_of(dataset, "Columns"),
         pixel_bytes=pixel_bytes,
-        position=numbers_of(dataset, "ImagePositionPatient", 3),
-        orientation=numbers_of(dataset, "ImageOrientationPatient", 6),
-        pixel_spacing=numbers_of(dataset, "PixelSpacing", 2),
-        has_rescale=is_in_hu(dataset),
-        slice_thickness_mm=number_of(dataset, "SliceThickness"),
-        patient_sex=text_of(dataset, "PatientSex"),
-        patient_age=text_of(dataset, "PatientAge"),
-        series_number=text_of(dataset, "SeriesNumber"),
-        referenced_series=(
-            series_of_structures(dataset) if is_structures else named_series_of(dataset)
-        ),
-        segment_labels=(
-            names_of_structures(dataset)
-            if is_structures
-            else segment_labels_of(dataset)
-        ),
+        **fields_of(dataset),
     )

@@ -1,11 +1,14 @@
 """The files of a folder of images: no way out of it, no circle, nothing that waits."""
 
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from acfnet_core.cohort.folder_walk import walk
+
 
 def files_below(root: Path, *, closed: list[Path]) -> Iterator[Path]:
-    """Yield regular files, in a fixed order; a linked folder is not entered.
+    """Return regular files, in a fixed order; a linked folder is not entered.
 
     A link to a file counts if that lies below the root. A DICOMDIR is left out: what it
     says of other files is not believed.
@@ -14,22 +17,28 @@ def files_below(root: Path, *, closed: list[Path]) -> Iterator[Path]:
         root: Where to begin, without links in its path.
         closed: Takes the folders that this account cannot look into.
     """
-    pending = [root]
-    while pending:
-        folder = pending.pop()
+    return walk(root, lambda folder: _entries_of(folder, root), closed=closed)
+
+
+def _entries_of(folder: Path, root: Path) -> tuple[list[str], list[str]]:
+    """Return the names of a folder's own folders, and of its files, in order."""
+    folders, files = [], []
+    for entry in folder.iterdir():
         try:
-            entries = sorted(folder.iterdir())
-            folders = [one for one in entries if one.is_dir() and not one.is_symlink()]
-            files = [one for one in entries if _is_file_below(one, root)]
-        except OSError:
-            closed.append(folder)
+            mode = entry.lstat().st_mode
+        except FileNotFoundError:
             continue
-        pending.extend(reversed(folders))
-        yield from files
+        if stat.S_ISDIR(mode):
+            folders.append(entry.name)
+        elif _is_file_below(entry, mode, root):
+            files.append(entry.name)
+    return sorted(folders), sorted(files)
 
 
-def _is_file_below(entry: Path, root: Path) -> bool:
+def _is_file_below(entry: Path, mode: int, root: Path) -> bool:
     # A pipe or a device is no file, nor is a link to itself.
-    if not entry.is_file() or entry.name == "DICOMDIR":
+    if entry.name == "DICOMDIR":
         return False
-    return not entry.is_symlink() or entry.resolve().is_relative_to(root)
+    if not stat.S_ISLNK(mode):
+        return stat.S_ISREG(mode)
+    return entry.is_file() and entry.resolve().is_relative_to(root)

@@ -5,13 +5,16 @@ Files are never changed: a mended header lives in memory.
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydicom.uid import CTImageStorage
 
 from acfnet_core.cohort.images.dicom_index import DicomIndex, InstanceHeader
+from acfnet_core.cohort.lazy_sequence import MappedSequence
+
+Headers = tuple[InstanceHeader, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,38 +44,67 @@ VOXEL_REPAIRS = frozenset({"GANTRY_TILT", "MISSING_SLICES"})
 
 
 def mend_index(index: DicomIndex, root: Path, repairs: Repairs) -> DicomIndex:
-    """Return the index with its headers mended.
+    """Return the index with its headers mended, each time that they are read.
 
-    Files without a series UID that may be of several series stay as they are. What
-    segmentations lack is the patient alone: UIDs made up for a CT are in no other file.
+    What segmentations lack is the patient alone: UIDs made up for a CT are in no other
+    file.
 
     Args:
         index: Of `root`.
         root: The folder of the images.
         repairs: What the site has switched on.
     """
-    named = {
+    without_uids = replace(repairs, empty_uids=False)
+
+    def mend_one(header: InstanceHeader) -> InstanceHeader:
+        return mend_headers((header,), root, without_uids)[0]
+
+    return replace(
+        index,
+        ct_series=MappedSequence(mender_of(index, root, repairs), index.ct_series),
+        segmentations=MappedSequence(mend_one, index.segmentations),
+    )
+
+
+def mender_of(
+    index: DicomIndex, root: Path, repairs: Repairs
+) -> Callable[[Headers], Headers]:
+    """Return what mends the headers of a CT series of an index.
+
+    Files without a series UID that may be of several series stay as they are.
+
+    Args:
+        index: Of `root`, not mended.
+        root: The folder of the images.
+        repairs: What the site has switched on.
+    """
+    named = _folders_of_both(index) if repairs.empty_uids else frozenset()
+    without_uids = replace(repairs, empty_uids=False)
+
+    def mend(series: Headers) -> Headers:
+        is_one = _is_one_series(series, named)
+        return mend_headers(series, root, repairs if is_one else without_uids)
+
+    return mend
+
+
+def _folders_of_both(index: DicomIndex) -> frozenset[Path]:
+    """Return the folders with CT files of which some have a series UID, some none."""
+    firsts = (series[0] for series in index.ct_series)
+    nameless = {first.path.parent for first in firsts if not first.series_uid}
+    if not nameless:
+        return frozenset()
+    return frozenset(
         header.path.parent
         for series in index.ct_series
         for header in series
-        if header.series_uid
-    }
-    without_uids = replace(repairs, empty_uids=False)
-    return replace(
-        index,
-        ct_series=tuple(
-            mend_headers(
-                series, root, repairs if _is_one_series(series, named) else without_uids
-            )
-            for series in index.ct_series
-        ),
-        segmentations=mend_headers(index.segmentations, root, without_uids),
+        if header.series_uid and header.path.parent in nameless
     )
 
 
 def mend_headers(
     headers: Iterable[InstanceHeader], root: Path, repairs: Repairs
-) -> tuple[InstanceHeader, ...]:
+) -> Headers:
     """Return headers with what they lack, where the site allows it.
 
     A header that was changed says so in `mended`. A UID is made of the file's place

@@ -8,7 +8,6 @@ NIfTI's axes may run in any order and direction, and are turned to the CT's.
 """
 
 import itertools
-from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from acfnet_core.cohort.images.dicom_index import DicomIndex
 from acfnet_core.cohort.images.refusals import ScanRefusedError
 from acfnet_core.cohort.images.volume import SeriesGeometry
 from acfnet_core.cohort.masks.nifti_contents import NIFTI_ERRORS, read_nifti_contents
+from acfnet_core.cohort.spool import SpooledList
 
 NiftiLabels = Mapping[int, tuple[str, ...]]
 """Value in a mask -> the segments that it stands for."""
@@ -52,30 +52,43 @@ class NiftiMask:
         return tuple(name for _, name in self.labels)
 
 
-def place_masks(index: DicomIndex, labels: NiftiLabels) -> tuple[NiftiMask, ...]:
-    """Return the masks of an index with the CT series in their folders.
+def place_masks(index: DicomIndex, labels: NiftiLabels) -> Iterator[NiftiMask]:
+    """Yield the masks of an index with the CT series in their folders.
 
     Args:
         index: Of the site's images.
         labels: What the values in the site's masks mean.
     """
-    series_in: dict[Path, set[str]] = defaultdict(set)
-    patients_in: dict[Path, set[str]] = defaultdict(set)
-    for header in itertools.chain.from_iterable(index.ct_series):
-        series_in[header.path.parent].add(header.series_uid)
-        patients_in[header.path.parent].add(header.patient_id)
-    num_masks = Counter(path.parent for path in index.nifti_masks)
+    masks: SpooledList[Path] = index.spool.new_list()
+    for path in index.nifti_masks:
+        masks.append(path, keys=[str(path.parent)])
+    beside = _series_beside(index, masks)
     pairs = tuple((value, name) for value in sorted(labels) for name in labels[value])
-    return tuple(
-        NiftiMask(
+    for path in masks:
+        folder = str(path.parent)
+        found = list(beside.find(folder))
+        yield NiftiMask(
             path=path,
-            patient_ids=tuple(sorted(patients_in[path.parent])),
-            series_uids=tuple(sorted(series_in[path.parent])),
-            is_alone=num_masks[path.parent] == 1,
+            patient_ids=tuple(sorted({patient_id for _, patient_id in found})),
+            series_uids=tuple(sorted({series_uid for series_uid, _ in found})),
+            is_alone=len(masks.places(folder)) == 1,
             labels=pairs,
         )
-        for path in index.nifti_masks
-    )
+
+
+def _series_beside(
+    index: DicomIndex, masks: SpooledList[Path]
+) -> SpooledList[tuple[str, str]]:
+    """Return series and patient of the CT files beside masks, by their folders."""
+    beside: SpooledList[tuple[str, str]] = index.spool.new_list()
+    if not masks:
+        return beside
+    for headers in index.ct_series:
+        places = {(h.path.parent, h.series_uid, h.patient_id) for h in headers}
+        for folder, series_uid, patient_id in places:
+            if masks.has(str(folder)):
+                beside.append((series_uid, patient_id), keys=[str(folder)])
+    return beside
 
 
 def read_nifti_mask(

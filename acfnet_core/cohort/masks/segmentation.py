@@ -6,6 +6,7 @@ if it names any; a NIfTI mask fits by its folder, see `nifti_mask`.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +33,7 @@ from acfnet_core.cohort.masks.rtstruct import read_structures
 from acfnet_core.cohort.masks.seg_frames import SegFrames
 from acfnet_core.cohort.masks.seg_volume import read_seg_volume
 from acfnet_core.cohort.masks.segment_counts import SEGMENT_ERRORS
+from acfnet_core.cohort.spool import SpooledList
 
 SegmentationFile = InstanceHeader | NiftiMask
 SegmentationKind = Literal["DICOM SEG", "RTSTRUCT", "NIfTI"]
@@ -63,14 +65,21 @@ def channel_of(label: str, imaging: ImagingExpectations) -> str | None:
 
 def segmentations_of(
     index: DicomIndex, nifti_labels: NiftiLabels
-) -> tuple[SegmentationFile, ...]:
-    """Return every segmentation of an index.
+) -> SpooledList[SegmentationFile]:
+    """Return every segmentation of an index, to be found by their patients.
 
     Args:
         index: Of the site's images.
         nifti_labels: What the values in the site's NIfTI masks mean.
     """
-    return (*index.segmentations, *place_masks(index, nifti_labels))
+    drawn: SpooledList[SegmentationFile] = index.spool.new_list()
+    files: tuple[Iterable[SegmentationFile], ...] = (
+        index.segmentations,
+        place_masks(index, nifti_labels),
+    )
+    for one in chain.from_iterable(files):
+        drawn.append(one, keys=patients_of(one))
+    return drawn
 
 
 def kind_of(segmentation: SegmentationFile) -> SegmentationKind:

@@ -12,7 +12,7 @@ import hmac
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -20,15 +20,17 @@ from acfnet_core.cohort.contract import DataContract
 from acfnet_core.cohort.guarded.limits import SCAN_LIMITS
 from acfnet_core.cohort.guarded.reader import ReaderFailure, read_each
 from acfnet_core.cohort.images.dicom_index import InstanceHeader
+from acfnet_core.cohort.lazy_sequence import MappedSequence
 from acfnet_core.cohort.prepared.manifest import (
     FORMAT_VERSION,
     MANIFEST,
     InputsRecord,
     Manifest,
     PatientRecord,
-    ScanRecord,
     spec_of,
 )
+from acfnet_core.cohort.prepared.manifest_draft import ManifestDraft
+from acfnet_core.cohort.prepared.plan_list import EachScan
 from acfnet_core.cohort.prepared.preparation_events import (
     CohortFinished,
     PatientPrepared,
@@ -49,13 +51,14 @@ from acfnet_core.cohort.prepared.scan_plan import (
 )
 from acfnet_core.cohort.prepared.source_plan import plan_sources
 from acfnet_core.cohort.sources import CohortSources
+from acfnet_core.cohort.spool import Spool
 from acfnet_core.cohort.table.clinical_table import (
     ClinicalTable,
     RowWithOutcome,
     read_clinical_table,
 )
 from acfnet_core.errors import DataError
-from acfnet_core.files import PRIVATE_MODE, make_folder, write_atomically
+from acfnet_core.files import make_folder
 
 _MIN_KEY_BYTES = 16
 _KEY_LENGTH = 32
@@ -97,7 +100,8 @@ def prepare_cohort(
     table = read_clinical_table(sources.clinical_table, contract, sources.mapping)
     make_folder(store_folder, private=True)
     make_folder(store_folder / SCANS_FOLDER, private=True)
-    plans, num_series = _plan(contract, sources, table)
+    spool = Spool(store_folder)
+    plans, num_series = _plan(contract, sources, table, spool)
     yield SourcesRead(
         num_patients=len(table.rows),
         num_without_outcome=len(table.without_outcome),
@@ -108,7 +112,9 @@ def prepare_cohort(
         for codes in plan.refused:
             yield StudyRefused(row_number=plan.row.row_number, codes=codes)
     jobs = _make_jobs(contract, plans, store_folder, pseudonym_key)
-    prepared = _Prepared(refused=Counter(count_codes(plans)))
+    prepared = _Prepared(
+        refused=Counter(count_codes(plans)), draft=ManifestDraft(spool)
+    )
     done = _run_jobs(jobs, num_workers, pseudonym_key)
     results = zip(plans, jobs, done, strict=True)
     for index, (plan, job, result) in enumerate(results, start=1):
@@ -148,8 +154,8 @@ def _hide(pseudonym_key: bytes, text: str) -> str:
 
 
 def _plan(
-    contract: DataContract, sources: CohortSources, table: ClinicalTable
-) -> tuple[tuple[PatientPlan, ...], int]:
+    contract: DataContract, sources: CohortSources, table: ClinicalTable, spool: Spool
+) -> tuple[Sequence[PatientPlan], int]:
     """Plan every patient's scans, in the order of the site's identifiers.
 
     Patients without an outcome come after all others.
@@ -158,11 +164,12 @@ def _plan(
         *sorted(table.rows, key=lambda row: row.patient_id),
         *sorted(table.without_outcome, key=lambda row: row.patient_id),
     ]
-    planned = plan_sources(contract, sources, rows)
-    imaged = planned.imaged_patients
-    if imaged and imaged.isdisjoint(row.patient_id for row in rows):
+    planned = plan_sources(contract, sources, rows, spool)
+    series = planned.series
+    if series and not any(series.has_patient(row.patient_id) for row in rows):
+        num_imaged = sum(1 for _ in series.patients())
         raise _nothing_usable(
-            f"none of the {len(imaged)} patients in the images is in the table",
+            f"none of the {num_imaged} patients in the images is in the table",
             "Compare the table's identifiers with PatientID: leading zeros are lost "
             "when a spreadsheet takes an identifier for a number.",
         )
@@ -174,27 +181,32 @@ def _make_jobs(
     plans: Sequence[PatientPlan],
     store_folder: Path,
     pseudonym_key: bytes,
-) -> list[ScanJob]:
-    return [
-        ScanJob(
+) -> Sequence[ScanJob]:
+    def make_job(plan: PatientPlan) -> ScanJob:
+        return ScanJob(
             store_folder=store_folder,
             pseudonym=make_pseudonym(pseudonym_key, plan.row.patient_id),
             scans=plan.scans,
             imaging=contract.imaging,
         )
-        for plan in plans
-    ]
+
+    return MappedSequence(make_job, plans)
 
 
 def _run_jobs(
     jobs: Sequence[ScanJob], num_workers: int, pseudonym_key: bytes
 ) -> Iterator[JobResult]:
     """Yield the results in the order of the jobs."""
-    one_by_one = [replace(job, scans=(scan,)) for job in jobs for scan in job.scans]
-    share = math.ceil(len(one_by_one) / num_workers)
+    scans = EachScan(jobs)
+    share = math.ceil(len(scans) / num_workers)
+
+    def job_of(place: tuple[int, int, PlannedScan]) -> ScanJob:
+        patient, _, scan = place
+        return replace(jobs[patient], scans=(scan,))
+
     readings = read_each(
         run_job,
-        one_by_one,
+        MappedSequence(job_of, scans),
         limits=SCAN_LIMITS,
         batch_size=max(1, min(share, _SCANS_A_READER)),
         num_readers=num_workers,
@@ -230,11 +242,10 @@ def _join(done: Sequence[JobResult]) -> JobResult:
 
 @dataclass(kw_only=True)
 class _Prepared:
-    """What is done so far: both parts of the manifest, in the order of the plans."""
+    """What is done so far."""
 
     refused: Counter[str]
-    patients: list[PatientRecord] = field(default_factory=list)
-    without_outcome: list[InputsRecord] = field(default_factory=list)
+    draft: ManifestDraft
 
     def add(self, plan: PatientPlan, pseudonym: str, result: JobResult) -> None:
         row = plan.row
@@ -247,9 +258,9 @@ class _Prepared:
             refused=tuple(sorted(result.refused)),
         )
         if not isinstance(row, RowWithOutcome):
-            self.without_outcome.append(inputs)
+            self.draft.add_without_outcome(inputs)
             return
-        self.patients.append(
+        self.draft.add_patient(
             PatientRecord(
                 **dict(inputs),
                 time_months=row.time_months,
@@ -266,50 +277,42 @@ def _finish(
     prepared: _Prepared,
 ) -> CohortFinished:
     """Write the manifest, then remove the scans that no patient has any more."""
-    manifest = Manifest(
+    draft, counts = prepared.draft, prepared.draft.counts
+    path = store_folder / MANIFEST
+    without_patients = Manifest(
         format_version=FORMAT_VERSION,
         contract_name=contract.name,
         contract_sha256=contract.sha256(),
         reading_sha256=sources.reading_sha256(),
         spec_sha256=spec_of(contract.imaging) if contract.imaging else None,
-        num_without_outcome=len(prepared.without_outcome),
+        num_without_outcome=counts.num_without_outcome,
         refused=dict(sorted(prepared.refused.items())),
-        patients=tuple(prepared.patients),
-        without_outcome=tuple(prepared.without_outcome),
+        patients=(),
     )
-    path = store_folder / MANIFEST
-    content = manifest.model_dump_json(indent=1).encode()
-    write_atomically(path, content, mode=PRIVATE_MODE)
-    patients = manifest.patients
-    scans = _scans_of(patients)
-    others = _scans_of(manifest.without_outcome)
-    kept = {store_folder / scan.file for scan in (*scans, *others)}
-    for file in (store_folder / SCANS_FOLDER).glob("*/*.safetensors"):
-        if file not in kept:
-            file.unlink()
-            if not any(file.parent.iterdir()):
-                file.parent.rmdir()
+    draft.write(path, without_patients)
+    _remove_others(store_folder, draft)
     return CohortFinished(
         manifest=path,
-        num_patients=len(patients),
-        num_events=sum(patient.event for patient in patients),
-        num_with_scans=sum(bool(patient.scans) for patient in patients),
-        num_scans=len(scans),
-        num_without_outcome=len(manifest.without_outcome),
-        num_scans_without_outcome=len(others),
-        num_scans_assumed=sum(scan.time_assumed for scan in (*scans, *others)),
-        repaired=_count_repairs((*scans, *others)),
-        refused=manifest.refused,
+        num_patients=counts.num_patients,
+        num_events=counts.num_events,
+        num_with_scans=counts.num_with_scans,
+        num_scans=counts.num_scans,
+        num_without_outcome=counts.num_without_outcome,
+        num_scans_without_outcome=counts.num_scans_without_outcome,
+        num_scans_assumed=counts.num_scans_assumed,
+        repaired=dict(sorted(counts.repaired.items())),
+        refused=without_patients.refused,
     )
 
 
-def _count_repairs(scans: Sequence[ScanRecord]) -> dict[str, int]:
-    counts = Counter(code for scan in scans for code in scan.repairs)
-    return dict(sorted(counts.items()))
-
-
-def _scans_of(records: Sequence[InputsRecord]) -> list[ScanRecord]:
-    return [scan for record in records for scan in record.scans]
+def _remove_others(store_folder: Path, draft: ManifestDraft) -> None:
+    """Remove the scans that no patient has any more."""
+    for folder in (store_folder / SCANS_FOLDER).iterdir():
+        for file in folder.glob("*.safetensors"):
+            if not draft.has_file(file.relative_to(store_folder).as_posix()):
+                file.unlink()
+                if not any(folder.iterdir()):
+                    folder.rmdir()
 
 
 def _nothing_usable(reason: str, remedy: str) -> DataError:

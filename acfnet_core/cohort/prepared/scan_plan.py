@@ -9,7 +9,7 @@ resection, the others keep their distance to it, and the scans are marked as ass
 
 import datetime
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from acfnet_core.cohort.contract import ImagingExpectations
@@ -19,7 +19,6 @@ from acfnet_core.cohort.images.repairs import VOXEL_REPAIRS
 from acfnet_core.cohort.masks.segmentation import (
     SegmentationFile,
     choose_segmentation,
-    patients_of,
 )
 from acfnet_core.cohort.table.clinical_table import TableRow
 from acfnet_core.time_units import DAYS_PER_MONTH
@@ -56,43 +55,26 @@ class _Study:
     segmentation: SegmentationFile
 
 
-def plan_scans(
-    rows: Sequence[TableRow],
-    series: Sequence[GatedSeries],
-    segmentations: Sequence[SegmentationFile],
-    imaging: ImagingExpectations,
-) -> tuple[PatientPlan, ...]:
-    """Decide for each patient of the table which scans are used.
-
-    Returns:
-        One plan a row, in the order of `rows`.
-    """
-    by_patient: dict[str, list[GatedSeries]] = defaultdict(list)
-    for one in series:
-        for patient_id in sorted({header.patient_id for header in one.headers}):
-            by_patient[patient_id].append(one)
-    drawn: dict[str, list[SegmentationFile]] = defaultdict(list)
-    for segmentation in segmentations:
-        for patient_id in patients_of(segmentation):
-            drawn[patient_id].append(segmentation)
-    return tuple(
-        _plan_patient(row, by_patient[row.patient_id], drawn[row.patient_id], imaging)
-        for row in rows
-    )
-
-
-def count_codes(plans: Sequence[PatientPlan]) -> dict[str, int]:
+def count_codes(plans: Iterable[PatientPlan]) -> dict[str, int]:
     """Return for each code how many studies were refused with it."""
     counts = Counter(code for plan in plans for codes in plan.refused for code in codes)
     return dict(sorted(counts.items()))
 
 
-def _plan_patient(
+def plan_patient(
     row: TableRow,
-    series: list[GatedSeries],
-    segmentations: list[SegmentationFile],
+    series: Iterable[GatedSeries],
+    segmentations: Sequence[SegmentationFile],
     imaging: ImagingExpectations,
 ) -> PatientPlan:
+    """Decide which scans of one patient are used.
+
+    Args:
+        row: The patient's.
+        series: Every CT series that has a slice of the patient.
+        segmentations: Those that may belong to the patient.
+        imaging: What the contract asks of images.
+    """
     by_study: dict[str, list[GatedSeries]] = defaultdict(list)
     for one in series:
         by_study[one.headers[0].study_uid].append(one)
@@ -109,8 +91,8 @@ def _plan_patient(
 
 
 def _choose_in_study(
-    series: list[GatedSeries],
-    segmentations: list[SegmentationFile],
+    series: Sequence[GatedSeries],
+    segmentations: Sequence[SegmentationFile],
     imaging: ImagingExpectations,
 ) -> _Study | tuple[str, ...]:
     """Return the study's scan, or the codes that leave it without one."""

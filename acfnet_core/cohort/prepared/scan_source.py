@@ -35,12 +35,12 @@ from acfnet_core.cohort.masks.nifti_mask import NiftiLabels
 from acfnet_core.cohort.masks.segmentation import (
     SegmentationFile,
     choose_segmentation,
-    patients_of,
     read_segmentation,
     segmentations_of,
 )
 from acfnet_core.cohort.prepared.manifest import ScanRecord, damaged, spec_of
 from acfnet_core.cohort.prepared.scan_job import METADATA_KEY, name_scan
+from acfnet_core.cohort.spool import Spool
 from acfnet_core.errors import DataError
 
 
@@ -76,6 +76,7 @@ def find_scan(
     *,
     nifti_labels: NiftiLabels = MappingProxyType({}),
     repairs: Repairs = NO_REPAIRS,
+    notes_folder: Path | None = None,
 ) -> FoundScan:
     """Find the series and the segmentation that a scan was prepared from.
 
@@ -89,17 +90,15 @@ def find_scan(
         imaging: Of the contract under which it was prepared.
         nifti_labels: What the values in the site's NIfTI masks mean.
         repairs: What the site has switched on.
+        notes_folder: See `CohortSources`.
 
     Raises:
         DataError: `data.source_changed`: the files are gone or were changed;
             `data.path_not_found`: there is no such folder.
     """
-    index = mend_index(index_folder(images_folder), images_folder, repairs)
-    drawn = [
-        one
-        for one in segmentations_of(index, nifti_labels)
-        if patient_id in patients_of(one)
-    ]
+    index = index_folder(images_folder, Spool(notes_folder))
+    index = mend_index(index, images_folder, repairs)
+    drawn = list(segmentations_of(index, nifti_labels).find(patient_id))
     for series, segmentation in _candidates(index, patient_id, drawn, imaging, repairs):
         try:
             name = name_scan(series, segmentation, imaging)

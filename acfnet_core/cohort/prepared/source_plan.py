@@ -8,16 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from acfnet_core.cohort.contract import DataContract
-from acfnet_core.cohort.images.dicom_gate import GatedSeries, gate_index
-from acfnet_core.cohort.images.dicom_index import (
-    DicomIndex,
-    InstanceHeader,
-    index_folder,
-)
+from acfnet_core.cohort.images.dicom_index import DicomIndex, index_folder
+from acfnet_core.cohort.images.gated_list import GatedList, gate_on_disk
 from acfnet_core.cohort.images.repairs import mend_index
 from acfnet_core.cohort.masks.segmentation import SegmentationFile, segmentations_of
-from acfnet_core.cohort.prepared.scan_plan import PatientPlan, plan_scans
+from acfnet_core.cohort.prepared.plan_list import PlanList
+from acfnet_core.cohort.prepared.scan_plan import PatientPlan
 from acfnet_core.cohort.sources import CohortSources
+from acfnet_core.cohort.spool import Spool
 from acfnet_core.cohort.table.clinical_table import (
     ClinicalTable,
     TableRow,
@@ -27,7 +25,7 @@ from acfnet_core.cohort.table.clinical_table import (
 
 @dataclass(frozen=True, kw_only=True)
 class SourcePlan:
-    """What lies in the images, and what of it is used.
+    """What lies in the images, and what of it is used; most of it is on the disk.
 
     Attributes:
         index: Of the folder, mended; None where there are no images.
@@ -37,21 +35,9 @@ class SourcePlan:
     """
 
     index: DicomIndex | None = field(default=None, repr=False)
-    series: tuple[GatedSeries, ...] = field(default=(), repr=False)
-    segmentations: tuple[SegmentationFile, ...] = field(default=(), repr=False)
-    patients: tuple[PatientPlan, ...]
-
-    @property
-    def ct_series(self) -> tuple[tuple[InstanceHeader, ...], ...]:
-        """The headers of every CT series."""
-        return () if self.index is None else self.index.ct_series
-
-    @property
-    def imaged_patients(self) -> frozenset[str]:
-        """Identifiers of the patients who have CT; they must not leave the process."""
-        return frozenset(
-            header.patient_id for series in self.ct_series for header in series
-        )
+    series: GatedList = field(default_factory=lambda: GatedList(Spool()), repr=False)
+    segmentations: Sequence[SegmentationFile] = field(default=(), repr=False)
+    patients: Sequence[PatientPlan]
 
 
 def examine_sources(
@@ -73,23 +59,34 @@ def examine_sources(
 
 
 def plan_sources(
-    contract: DataContract, sources: CohortSources, rows: Sequence[TableRow]
+    contract: DataContract,
+    sources: CohortSources,
+    rows: Sequence[TableRow],
+    spool: Spool | None = None,
 ) -> SourcePlan:
     """Decide from headers which scans of these rows are used.
 
+    Args:
+        contract: The study's contract.
+        sources: Where the data lies.
+        rows: Of the table.
+        spool: Where the headers are put; None makes one in the folder for notes.
+
     Raises:
         DataError: The folder of images cannot be read.
+        MachineError: There is no room for notes on the headers.
     """
     folder, imaging = sources.images_folder, contract.imaging
     if folder is None or imaging is None:
         nothing = tuple(PatientPlan(row=row, scans=(), refused=()) for row in rows)
         return SourcePlan(patients=nothing)
-    index = mend_index(index_folder(folder), folder, sources.repairs)
-    series = gate_index(index, imaging, sources.repairs)
+    spool = spool or Spool(sources.notes_folder)
+    index = mend_index(index_folder(folder, spool), folder, sources.repairs)
+    series = gate_on_disk(index, imaging, sources.repairs)
     segmentations = segmentations_of(index, sources.nifti_labels)
     return SourcePlan(
         index=index,
         series=series,
         segmentations=segmentations,
-        patients=plan_scans(rows, series, segmentations, imaging),
+        patients=PlanList(rows, series, segmentations, imaging),
     )

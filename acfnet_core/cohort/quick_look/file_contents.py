@@ -4,8 +4,9 @@
 meant to be called in a reader, see `guarded.reader`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -81,10 +82,16 @@ def sort_of(path: Path) -> Sort:
     return "nifti" if name.endswith(_NIFTI) else "rest"
 
 
-def look_into(
+def look_into(files: Iterable[Path]) -> Iterator[tuple[Path, Sort, FileContents]]:
+    """Read every file that can be parsed, in readers, and yield all in their order."""
+    files = iter(files)
+    while batch := [(path, sort_of(path)) for path in islice(files, _BATCH)]:
+        yield from _look_into_batch(batch)
+
+
+def _look_into_batch(
     files: Sequence[tuple[Path, Sort]],
 ) -> Iterator[tuple[Path, Sort, FileContents]]:
-    """Read every file that can be parsed, in readers, and yield all in their order."""
     parsed = [(path, sort) for path, sort in files if sort in _PARSED]
     readings = read_each(read_contents, parsed, limits=LOOK_LIMITS, batch_size=_BATCH)
     for path, sort in files:

@@ -1,5 +1,7 @@
 """What a look at a folder finds, as values; their names are those of `--json`."""
 
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -90,7 +92,7 @@ class DamagedFile:
 
 @dataclass(frozen=True, kw_only=True)
 class FolderInspection:
-    """All that was found under a folder.
+    """All that was found under a folder; the lists are on the disk.
 
     Attributes:
         patients: Distinct patients in the DICOM files.
@@ -98,10 +100,10 @@ class FolderInspection:
     """
 
     patients: int
-    series: tuple[SeriesFinding, ...]
-    segmentations: tuple[SegmentationFinding, ...]
-    tables: tuple[TableFinding, ...]
-    damaged: tuple[DamagedFile, ...]
+    series: Sequence[SeriesFinding]
+    segmentations: Sequence[SegmentationFinding]
+    tables: Sequence[TableFinding]
+    damaged: Sequence[DamagedFile]
     other: dict[str, int]
 
     @property
@@ -112,6 +114,21 @@ class FolderInspection:
         }
         return {code: GATE_CODES[code] for code in sorted(found)}
 
-    def as_json(self) -> dict[str, Any]:
-        """Return plain values for `--json`."""
-        return {**asdict(self), "meanings": self.meanings}
+    def write_json(self) -> Iterator[str]:
+        """Yield all of it as one JSON object, piece by piece: it may be long."""
+        yield f'{{"patients": {self.patients}'
+        for name, found in self._lists():
+            yield f', "{name}": ['
+            for place, one in enumerate(found):
+                yield f"{', ' if place else ''}{json.dumps(asdict(one))}"
+            yield "]"
+        yield f', "other": {json.dumps(self.other)}'
+        yield f', "meanings": {json.dumps(self.meanings)}}}'
+
+    def _lists(self) -> tuple[tuple[str, Sequence[Any]], ...]:
+        return (
+            ("series", self.series),
+            ("segmentations", self.segmentations),
+            ("tables", self.tables),
+            ("damaged", self.damaged),
+        )

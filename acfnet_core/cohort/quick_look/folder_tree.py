@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from acfnet_core.cohort.folder_walk import walk
+
 
 @dataclass(kw_only=True)
 class FolderTree:
@@ -30,19 +32,9 @@ class FolderTree:
     def files(self) -> Iterator[Path]:
         """Yield regular files and links to such below the root, in a fixed order."""
         root = self.root.resolve()
-        pending = [root]
-        while pending:
-            folder = pending.pop()
-            try:
-                entries = sorted(folder.iterdir())
-                folders = [path for path in entries if _is_own_folder(path)]
-            except OSError:
-                self.closed_folders.append(folder)
-                continue
-            pending.extend(reversed(folders))
-            for path in sorted(set(entries) - set(folders)):
-                if self._is_file(path, root):
-                    yield path
+        for path in walk(root, _entries_of, closed=self.closed_folders):
+            if self._is_file(path, root):
+                yield path
 
     def _is_file(self, path: Path, root: Path) -> bool:
         is_link = path.is_symlink()
@@ -58,8 +50,14 @@ class FolderTree:
         return False
 
 
-def _is_own_folder(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
+def _entries_of(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the names of a folder's own folders, and of all else, in order."""
+    folders: list[str] = []
+    others: list[str] = []
+    for path in folder.iterdir():
+        is_own_folder = path.is_dir() and not path.is_symlink()
+        (folders if is_own_folder else others).append(path.name)
+    return sorted(folders), sorted(others)
 
 
 def _leads_inside(path: Path, root: Path) -> bool:

@@ -9,9 +9,10 @@ unreadable header is refused all the same, as everywhere: it may lack a slice.
 """
 
 import re
-from collections import Counter, defaultdict
-from dataclasses import dataclass, field, replace
-from itertools import chain
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from acfnet_core.cohort.images.dicom_index import (
@@ -20,23 +21,26 @@ from acfnet_core.cohort.images.dicom_index import (
     is_nifti_mask,
     quiet_dicom,
 )
-from acfnet_core.cohort.images.repairs import ALL_REPAIRS, mend_index
+from acfnet_core.cohort.images.header_runs import HeaderRuns
+from acfnet_core.cohort.images.repairs import ALL_REPAIRS, mend_index, mender_of
 from acfnet_core.cohort.masks.nifti_contents import NiftiContents
 from acfnet_core.cohort.quick_look.file_contents import (
     FileContents,
     Sort,
     look_into,
-    sort_of,
 )
+from acfnet_core.cohort.quick_look.first_headers import FirstHeaders
 from acfnet_core.cohort.quick_look.folder_findings import (
     DamagedFile,
     FolderInspection,
     SegmentationFinding,
     SegmentationFormat,
+    SeriesFinding,
     TableFinding,
 )
 from acfnet_core.cohort.quick_look.folder_tree import FolderTree
 from acfnet_core.cohort.quick_look.series_verdict import find_series
+from acfnet_core.cohort.spool import Spool, SpooledList
 from acfnet_core.errors import DataError
 
 _KNOWN_ENDING = re.compile(r"\.([a-z][a-z0-9]{1,4})")
@@ -62,31 +66,28 @@ def inspect_folder(root: Path, *, is_repaired: bool = False) -> FolderInspection
             remedy="Correct the path of the folder.",
         )
     look = _Look(FolderTree(root=root.resolve()), is_repaired)
-    files = [(path, sort_of(path)) for path in look.tree.files()]
-    for path, sort, contents in look_into(files):
+    for path, sort, contents in look_into(look.tree.files()):
         look.take(path, sort, contents)
     with quiet_dicom():
         return look.finish()
 
 
-@dataclass
 class _Look:
     """What has been met so far."""
 
-    tree: FolderTree
-    is_repaired: bool
-    ct: dict[str, list[InstanceHeader]] = field(
-        default_factory=lambda: defaultdict(list)
-    )
-    drawn: list[tuple[InstanceHeader, SegmentationFinding]] = field(
-        default_factory=list
-    )
-    masks: list[SegmentationFinding] = field(default_factory=list)
-    tables: list[TableFinding] = field(default_factory=list)
-    damaged: list[DamagedFile] = field(default_factory=list)
-    broken_folders: set[object] = field(default_factory=set)
-    patients: dict[str, str] = field(default_factory=dict)
-    other: Counter[str] = field(default_factory=Counter)
+    def __init__(self, tree: FolderTree, is_repaired: bool) -> None:
+        self.tree, self.is_repaired = tree, is_repaired
+        self.spool = Spool()
+        self.ct = HeaderRuns(self.spool)
+        self.drawn: SpooledList[InstanceHeader] = self.spool.new_list()
+        self.drawings: SpooledList[SegmentationFinding] = self.spool.new_list()
+        self.masks: SpooledList[SegmentationFinding] = self.spool.new_list()
+        self.tables: SpooledList[TableFinding] = self.spool.new_list()
+        self.damaged: SpooledList[DamagedFile] = self.spool.new_list()
+        self.patients: SpooledList[None] = self.spool.new_list()
+        self.last_patient = ""
+        self.broken_folders: set[object] = set()
+        self.other: Counter[str] = Counter()
 
     def take(self, path: Path, sort: Sort, contents: FileContents) -> None:
         """Note what one file is and holds."""
@@ -110,36 +111,77 @@ class _Look:
 
     def finish(self) -> FolderInspection:
         """Judge the series and number them, in the order of their first files."""
-        mended = self._mend()
-        labels = {key: f"CT-{n}" for n, key in enumerate(self.ct, start=1)}
-        drawn_on = [self._series_of(header) for header, _ in self.drawn]
-        series = [
-            find_series(
-                headers,
-                label=labels[key],
-                patient=self._patient_of(headers),
-                folder=self._shown(headers[0].path.parent),
-                num_segmentations=drawn_on.count(key),
-                broken_folders=frozenset(self.broken_folders),
-                mended=mended[key],
-                is_repaired=self.is_repaired,
-            )
-            for key, headers in self.ct.items()
-        ]
-        drawn = [
-            replace(finding, series=None if key is None else labels[key])
-            for (_, finding), key in zip(self.drawn, drawn_on, strict=True)
-        ]
+        index = DicomIndex(
+            ct_series=self.ct.as_met(),
+            segmentations=self.drawn,
+            num_ignored=0,
+            num_broken=0,
+            broken_folders=frozenset(),
+            spool=self.spool,
+        )
+        shown = self._shown_of(index)
+        firsts = FirstHeaders(self.spool)
+        for first in shown.first_headers:
+            firsts.add(first)
+        num_drawn = array("Q", bytes(8 * len(index.ct_series)))
+        segmentations: SpooledList[SegmentationFinding] = self.spool.new_list()
+        for header, finding in zip(shown.drawn, self.drawings, strict=True):
+            place = firsts.place_of(header)
+            if place is not None:
+                num_drawn[place] += 1
+            label = None if place is None else _label(place)
+            segmentations.append(replace(finding, series=label))
+        for mask in self.masks:
+            segmentations.append(mask)
+        series = self._find_series(index, num_drawn)
         for folder in self.tree.closed_folders:
             self._damage(folder, "is a folder that cannot be opened")
         return FolderInspection(
             patients=len(self.patients),
-            series=tuple(series),
-            segmentations=(*drawn, *self.masks),
-            tables=tuple(self.tables),
-            damaged=tuple(self.damaged),
+            series=series,
+            segmentations=segmentations,
+            tables=self.tables,
+            damaged=self.damaged,
             other=self._count_other(),
         )
+
+    def _shown_of(self, index: DicomIndex) -> "_Shown":
+        """Return the headers that the look is about: as they are, or mended."""
+        if not self.is_repaired:
+            return _Shown(first_headers=self.ct.first_of_each(), drawn=self.drawn)
+        mended = mend_index(index, self.tree.root, ALL_REPAIRS)
+        firsts: SpooledList[InstanceHeader] = self.spool.new_list()
+        for headers in mended.ct_series:
+            firsts.append(headers[0])
+            for header in headers:
+                self._know(header)
+        for header in mended.segmentations:
+            self._know(header)
+        return _Shown(first_headers=firsts, drawn=mended.segmentations)
+
+    def _find_series(
+        self, index: DicomIndex, num_drawn: Sequence[int]
+    ) -> Sequence[SeriesFinding]:
+        """Judge every series as it is and with all mended that can be mended."""
+        found: SpooledList[SeriesFinding] = self.spool.new_list()
+        mend = mender_of(index, self.tree.root, ALL_REPAIRS)
+        broken_folders = frozenset(self.broken_folders)
+        for place, as_they_are in enumerate(index.ct_series):
+            mended = mend(as_they_are)
+            headers = mended if self.is_repaired else as_they_are
+            found.append(
+                find_series(
+                    headers,
+                    label=_label(place),
+                    patient=self._patient_of(headers),
+                    folder=self._shown(headers[0].path.parent),
+                    num_segmentations=num_drawn[place],
+                    broken_folders=broken_folders,
+                    mended=mended,
+                    is_repaired=self.is_repaired,
+                )
+            )
+        return found
 
     def _take_dicom(self, path: Path, contents: FileContents) -> None:
         headers = contents.headers
@@ -147,7 +189,7 @@ class _Look:
         self._know(header)
         if header.modality == "CT":
             # Files without a series UID are kept apart by their folder.
-            self.ct[header.series_uid or f"in {path.parent}"].extend(headers)
+            self.ct.add(header.series_uid or f"in {path.parent}", headers)
         elif header.modality in ("SEG", "RTSTRUCT"):
             self._take_drawing(header, contents)
         elif _KNOWN_MODALITY.fullmatch(header.modality):
@@ -157,30 +199,13 @@ class _Look:
 
     def _know(self, header: InstanceHeader) -> None:
         """Number a patient who is met for the first time."""
-        if header.patient_id:
-            self.patients.setdefault(header.patient_id, f"P-{len(self.patients) + 1}")
-
-    def _mend(self) -> dict[str, list[InstanceHeader]]:
-        """Return the CT series with all mended that `data prepare` could mend.
-
-        Where that is asked for, they take the place of the series as they are.
-        """
-        index = DicomIndex(
-            ct_series=tuple(map(tuple, self.ct.values())),
-            segmentations=tuple(header for header, _ in self.drawn),
-            num_ignored=0,
-            num_broken=0,
-            broken_folders=frozenset(),
-        )
-        index = mend_index(index, self.tree.root, ALL_REPAIRS)
-        mended = dict(zip(self.ct, map(list, index.ct_series), strict=True))
-        if self.is_repaired:
-            self.ct = mended
-            findings = (finding for _, finding in self.drawn)
-            self.drawn = list(zip(index.segmentations, findings, strict=True))
-            for header in chain(*mended.values(), index.segmentations):
-                self._know(header)
-        return mended
+        patient_id = header.patient_id
+        # Files follow one another as their patients do.
+        if patient_id == self.last_patient:
+            return
+        self.last_patient = patient_id
+        if patient_id and not self.patients.has(patient_id):
+            self.patients.append(None, keys=[patient_id])
 
     def _take_drawing(self, header: InstanceHeader, contents: FileContents) -> None:
         kind: SegmentationFormat = "RTSTRUCT"
@@ -189,7 +214,8 @@ class _Look:
             kind = "DICOM SEG"
             names = tuple(label for label, _ in contents.segments)
             voxels = tuple(count for _, count in contents.segments)
-        self.drawn.append((header, self._finding(header.path, kind, names, voxels)))
+        self.drawn.append(header)
+        self.drawings.append(self._finding(header.path, kind, names, voxels))
 
     def _take_nifti(self, path: Path, found: NiftiContents) -> None:
         if found.voxels is None:
@@ -228,23 +254,10 @@ class _Look:
             voxels=voxels,
         )
 
-    def _series_of(self, drawing: InstanceHeader) -> str | None:
-        """Return the key of the CT series that a segmentation names."""
-        for key, (first, *_) in self.ct.items():
-            is_named = first.series_uid in drawing.referenced_series or (
-                not drawing.referenced_series and first.study_uid == drawing.study_uid
-            )
-            is_same = (first.patient_id, first.frame_of_reference_uid) == (
-                drawing.patient_id,
-                drawing.frame_of_reference_uid,
-            )
-            if first.series_uid and is_named and is_same:
-                return key
-        return None
-
-    def _patient_of(self, headers: list[InstanceHeader]) -> str | None:
+    def _patient_of(self, headers: Sequence[InstanceHeader]) -> str | None:
         found = {header.patient_id for header in headers}
-        return self.patients.get(found.pop()) if len(found) == 1 else None
+        places = self.patients.places(found.pop()) if len(found) == 1 else []
+        return f"P-{places[0] + 1}" if places else None
 
     def _count_other(self) -> dict[str, int]:
         tree = self.tree
@@ -263,3 +276,15 @@ class _Look:
         # A name with escape codes would write on the terminal as it likes.
         shown = path.relative_to(self.tree.root).as_posix()
         return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in shown)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shown:
+    """Of each series the first header, and every segmentation's."""
+
+    first_headers: Sequence[InstanceHeader]
+    drawn: Sequence[InstanceHeader]
+
+
+def _label(place: int) -> str:
+    return f"CT-{place + 1}"

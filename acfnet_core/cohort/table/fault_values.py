@@ -39,7 +39,7 @@ def write_fault_values(
         ConfigError: `mapping` does not fit the contract.
         MachineError: The file cannot be written.
     """
-    lines = _lines(read_columns(table, contract, mapping))
+    lines = _lines(read_columns(table, contract, mapping, keeps_cells=True))
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(HEADER)

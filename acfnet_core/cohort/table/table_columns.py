@@ -24,7 +24,8 @@ class TableColumns:
     """The columns of a table that the contract uses; values stay out of its repr.
 
     Attributes:
-        cells: The contract's name -> the cells as they are in the file.
+        cells: The contract's name -> the cells as they are in the file; empty unless
+            they were asked for.
         values: The contract's name -> converted cells; None where missing or faulty.
         findings: What is wrong, in the order in which it was met.
         num_rows: Rows in the file, the header not counted.
@@ -39,9 +40,19 @@ class TableColumns:
 
 
 def read_columns(
-    path: Path, contract: DataContract, mapping: TableMapping
+    path: Path,
+    contract: DataContract,
+    mapping: TableMapping,
+    *,
+    keeps_cells: bool = False,
 ) -> TableColumns:
     """Read a table, convert the columns in use and judge them.
+
+    Args:
+        path: The table.
+        contract: What the columns mean.
+        mapping: How the site's table differs from the contract.
+        keeps_cells: Whether the cells are wanted beside the values.
 
     Raises:
         DataError: The table cannot be read, is empty or lacks a column.
@@ -57,19 +68,21 @@ def read_columns(
             remedy="Export the table again, with its patients.",
         )
     cells = {name: [row[at] for row in rows] for name, at in positions.items()}
+    num_rows = len(rows)
+    rows.clear()
     findings: list[Finding] = []
     values = {
-        name: _convert(name, contract, mapping, column, findings)
+        name: _share(_convert(name, contract, mapping, column, findings))
         for name, column in cells.items()
     }
     identifiers = contract.patient_id_column
     findings += _judge_identifiers(identifiers, values[identifiers])
-    findings += judge_rows(contract.checks, values, len(rows))
+    findings += judge_rows(contract.checks, values, num_rows)
     return TableColumns(
-        cells=cells,
+        cells=cells if keeps_cells else {},
         values=values,
         findings=tuple(findings),
-        num_rows=len(rows),
+        num_rows=num_rows,
         num_unused=len(header) - len(positions),
     )
 
@@ -148,6 +161,15 @@ def _convert(
         for rule, indices in by_rule.items()
     ]
     return values
+
+
+def _share(values: list[Value]) -> list[Value]:
+    """Return the same values; equal numbers are one object, as many are in a column."""
+    known: dict[object, Value] = {}
+    # A text may be written like a number, and zeros of two signs are equal.
+    return [
+        known.setdefault((type(value), value or repr(value)), value) for value in values
+    ]
 
 
 def _judge_identifiers(name: str, identifiers: list[Value]) -> list[Finding]:

@@ -10,7 +10,8 @@ import io
 import math
 import re
 import zipfile
-from dataclasses import dataclass
+from array import array
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from python_calamine import CalamineError, CalamineWorkbook
@@ -27,6 +28,9 @@ Cell = (
 _QUOTED = re.compile(r'"[^"]*("|$)')
 _MAX_BYTES = 256 * 1024**2
 """A table of 100,000 patients has about 20 MB; a workbook is measured unpacked."""
+
+_PLACE = "I"
+"""A number of four bytes, as `array` has it."""
 
 _MAX_COLUMNS = 16_384
 """As many as a workbook can have."""
@@ -72,10 +76,50 @@ def read_cells(
     table = read_one(_read_table, order, limits=TABLE_LIMITS)
     if isinstance(table, ReaderFailure):
         raise _unreadable(path, _FAILURES[table.code])
-    return table
+    return table.header, table.rows()
 
 
-def _read_table(order: _Order) -> tuple[list[str], list[list[Cell]]]:
+@dataclass(frozen=True, kw_only=True)
+class _PackedTable:
+    """A table whose equal cells are one: as it comes from a reader.
+
+    Attributes:
+        cells: Every different cell, in the order in which they are met.
+        places: Of each cell, row by row, its place among them.
+    """
+
+    header: list[str]
+    cells: list[Cell] = field(repr=False)
+    places: bytes = field(repr=False)
+
+    def rows(self) -> list[list[Cell]]:
+        """Return the rows; equal cells are one object, so that they take little."""
+        places = array(_PLACE)
+        places.frombytes(self.places)
+        width = len(self.header)
+        return [
+            [self.cells[place] for place in places[start : start + width]]
+            for start in range(0, len(places), width)
+        ]
+
+
+def _read_table(order: _Order) -> _PackedTable:
+    header, rows = _read_whole(order)
+    place_of: dict[tuple[type, Cell], int] = {}
+    cells: list[Cell] = []
+    places = array(_PLACE)
+    for row in rows:
+        for cell in row:
+            # Numbers of two types are equal, and zeros of two signs.
+            key = (type(cell), cell or str(cell))
+            place = place_of.setdefault(key, len(cells))
+            if place == len(cells):
+                cells.append(cell)
+            places.append(place)
+    return _PackedTable(header=header, cells=cells, places=places.tobytes())
+
+
+def _read_whole(order: _Order) -> tuple[list[str], list[list[Cell]]]:
     path = order.path
     rows = _READERS[path.suffix.lower()](order)
     while rows and not any(cell_text(cell) for cell in rows[-1]):

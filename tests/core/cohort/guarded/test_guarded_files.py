@@ -338,7 +338,7 @@ def test_a_name_writes_on_no_terminal(name: bytes, tmp_path: Path) -> None:
     found: FolderInspection = inspect_folder(tmp_path)
     (damaged,) = found.damaged
     assert damaged.file.isprintable()
-    json.dumps(found.as_json(), ensure_ascii=False).encode()
+    json.loads("".join(found.write_json()).encode())
 
 
 def test_the_check_of_a_hostile_folder_has_an_end(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ import logging
 from pathlib import Path
 
 import pytest
+from pydicom import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 from references.ct_series import SHAPE, make_series, write_series
 
@@ -82,3 +83,15 @@ def test_quiet_dicom_leaves_the_loggers_as_they_were() -> None:
     with quiet_dicom():
         pass
     assert (logger.level, logger.propagate) == before
+
+
+def test_a_header_that_says_too_much_is_broken(tmp_path: Path) -> None:
+    (one,) = make_series(num_slices=1)
+    one.Modality = "SEG"
+    one.SegmentSequence = [Dataset() for _ in range(20)]
+    with quiet_dicom():
+        for item in one.SegmentSequence:
+            item.SegmentLabel = "x" * 60_000
+        write_series([one], tmp_path)
+    index = index_folder(tmp_path)
+    assert (index.segmentations, index.num_broken) == ((), 1)

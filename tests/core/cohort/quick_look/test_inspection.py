@@ -1,6 +1,7 @@
 import json
 import random
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -153,7 +154,7 @@ def test_patients_and_series_are_numbered_and_not_named(tmp_path: Path) -> None:
     assert [one.series for one in found.series] == ["CT-1", "CT-2", "CT-3"]
     assert [one.patient for one in found.series] == ["P-1", "P-2", "P-1"]
     assert found.patients == 2
-    said = json.dumps(found.as_json())
+    said = "".join(found.write_json())
     header = make_series("CANARY-1")[0]
     planted = ("CANARY", PATIENT_NAME, header.StudyInstanceUID, header.SOPInstanceUID)
     assert [word for word in planted if word in said] == []
@@ -267,7 +268,26 @@ def test_a_link_out_of_the_folder_is_counted_and_not_followed(tmp_path: Path) ->
 def test_nothing_that_was_found_is_told_by_its_contents(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text('id,"name\nCANARY')
     (tmp_path / "CT.dcm").write_text("CANARY")
-    assert "CANARY" not in json.dumps(inspect_folder(tmp_path).as_json())
+    assert "CANARY" not in "".join(inspect_folder(tmp_path).write_json())
+
+
+def test_json_has_all_that_was_found(tmp_path: Path) -> None:
+    write_series(make_series(), tmp_path / "one")
+    write_series(make_series()[1:4], tmp_path / "two")
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "broken.dcm").write_bytes(bytes(128) + b"DICM" + bytes(40))
+    found = inspect_folder(tmp_path)
+    assert all((found.series, found.tables, found.damaged))
+    expected = {
+        **vars(found),
+        **{
+            name: [asdict(one) for one in getattr(found, name)]
+            for name in ("series", "segmentations", "tables", "damaged")
+        },
+        "meanings": found.meanings,
+    }
+    told = json.loads("".join(found.write_json()))
+    assert told == json.loads(json.dumps(expected))
 
 
 def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
