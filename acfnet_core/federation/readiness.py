@@ -12,13 +12,14 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from acfnet_core.config import Section
-from acfnet_core.errors import CATALOGUE
+from acfnet_core.errors import CATALOGUE, MachineError
 from acfnet_core.federation.messages import (
     FORMAT_VERSION,
     RunName,
     Sha256,
     parse_document,
 )
+from acfnet_core.files import describe_os_error
 from acfnet_core.identity.names import Name
 
 GIB = 1 << 30
@@ -29,6 +30,8 @@ MEMORY_COPIES = 12
 """Of the parameters, that a site's processes may hold at once: the vector as it comes
 and goes in both of them, the model, its gradients and the optimiser's two moments."""
 SPARE_BYTES = GIB // 4
+LEAST_DISK_BYTES = 16 << 20
+"""With less space neither Flower's database nor ours could be written."""
 
 DeviceKind = Literal["cpu", "cuda", "mps"]
 Version = Annotated[str, Field(max_length=40, pattern=r"^[0-9A-Za-z.+!_-]+$")]
@@ -95,6 +98,25 @@ def machine_codes(
     if free_memory_bytes < MEMORY_COPIES * size + SPARE_BYTES:
         codes.append("machine.memory_low")
     return tuple(codes)
+
+
+def require_space(folder: Path) -> None:
+    """Refuse to go on where next to nothing can be written.
+
+    Raises:
+        MachineError: There is less space than any database needs
+            (`machine.disk_full`), or the folder is gone.
+    """
+    try:
+        num_free = free_disk_bytes(folder)
+    except OSError as error:
+        raise describe_os_error(error, folder) from error
+    if num_free < LEAST_DISK_BYTES:
+        raise MachineError(
+            "machine.disk_full",
+            f"{folder}: the disk is full; the run goes on when there is space.",
+            remedy="Free space on this disk.",
+        )
 
 
 def free_disk_bytes(folder: Path) -> int:

@@ -28,6 +28,7 @@ from acf_server.run_plan import RunPlan, read_plan
 from acfnet_core.errors import AcfnetError, MachineError
 from acfnet_core.federation.checkpoint import completed_rounds, load_checkpoint
 from acfnet_core.federation.parameters import layout_of
+from acfnet_core.federation.readiness import require_space
 from acfnet_core.files import held_lock
 
 logger = logging.getLogger(__name__)
@@ -63,8 +64,7 @@ def _run(grid: Grid, run_folder: Path) -> None:
     except Exception as error:
         # The edge of the process: without this line the reason would stand in
         # Flower's log alone, and the person who waits would learn nothing.
-        reason = f"The server met an unexpected error: {type(error).__name__}."
-        _interrupt(run_folder, "protocol.run_failed", reason)
+        _interrupt(run_folder, *_reason_of(error, run_folder))
         raise
     end_run(run_folder, "finished")
     announce(RunFinished(rounds=plan.rounds, seconds=monotonic() - started))
@@ -84,6 +84,16 @@ def _play(
         num_values = layout_of(load_checkpoint(run_folder, 0)[0]).num_values
         check_readiness(plan, exchange, announce, num_values=num_values)
     RoundLoop(plan, run_folder, exchange, announce).run()
+
+
+def _reason_of(error: Exception, run_folder: Path) -> tuple[str, str]:
+    """Return a code and what it means here: Flower does not say that a disk is full."""
+    try:
+        require_space(run_folder)
+    except MachineError as full:
+        return full.code, full.message
+    reason = f"The server met an unexpected error: {type(error).__name__}."
+    return "protocol.run_failed", reason
 
 
 def _interrupt(run_folder: Path, code: str, message: str) -> None:

@@ -25,7 +25,7 @@ from acf_server.superlink import flower_server
 from acfnet_core.errors import AcfnetError, MachineError, ProtocolError
 from acfnet_core.federation.bundle import bundle_folder
 from acfnet_core.federation.checkpoint import completed_rounds
-from acfnet_core.federation.readiness import free_disk_bytes
+from acfnet_core.federation.readiness import require_space
 from acfnet_core.files import is_held, write_atomically
 
 START_GRACE_S = 45.0
@@ -34,8 +34,6 @@ LOOK_AGAIN_S = 2.0
 """How often Flower is asked whether a run that it was given has died."""
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
-SPARE_DISK_BYTES = 16 << 20
-"""With less space a run is not given to Flower."""
 MAX_ATTEMPTS = 10
 """Attempts without a further round after which a run is given up."""
 
@@ -104,13 +102,7 @@ class RunKeeper:
             return
         if monotonic() < attempt.due or self._is_starting(attempt):
             return
-        if free_disk_bytes(folder) < SPARE_DISK_BYTES:
-            # Neither Flower's database nor ours could be written.
-            raise MachineError(
-                "machine.disk_full",
-                f"{folder}: the disk is full; the run goes on when there is space.",
-                remedy="Free space on this disk.",
-            )
+        require_space(folder)
         self._told.pop(folder, None)
         num_rounds = len(completed_rounds(folder))
         attempt.num_vain = (

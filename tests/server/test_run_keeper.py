@@ -24,6 +24,7 @@ from acf_server.run_files import (
 )
 from acf_server.run_keeper import MAX_ATTEMPTS, RunKeeper
 from acfnet_core.errors import ProtocolError
+from acfnet_core.federation import readiness
 from acfnet_core.federation.checkpoint import save_checkpoint
 from acfnet_core.files import held_lock
 
@@ -223,7 +224,7 @@ def test_a_run_waits_for_space_on_the_disk_and_says_so_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(keeper_module, "free_disk_bytes", lambda folder: 0)
+        patch.setattr(readiness, "free_disk_bytes", lambda folder: 0)
         for _ in range(3 * MAX_ATTEMPTS):
             keeper.tend()
     assert len(told) == 1

@@ -13,6 +13,7 @@ from acf_server.run_events import RunEvent, read_events
 from acf_server.run_files import RUN_FILE, RUN_LOCK, end_run, read_run, write_record
 from acf_server.run_plan import write_plan
 from acfnet_core.errors import ConfigError, MachineError, ProtocolError
+from acfnet_core.federation import readiness
 from acfnet_core.files import held_lock
 
 CANARY = "PATIENT-4711"
@@ -86,6 +87,19 @@ def test_an_unexpected_error_is_told_by_its_type_alone(
     assert event.code == "protocol.run_failed"
     assert "ValueError" in event.message
     assert CANARY not in (run_folder / "events.jsonl").read_text()
+    assert read_run(run_folder).status == "running"
+
+
+def test_an_unexpected_error_on_a_full_disk_is_told_as_that(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "free_disk_bytes", lambda folder: 0)
+    let_the_run_end(monkeypatch, ConnectionError("Flower's database"))
+    with pytest.raises(ConnectionError):
+        start(run_folder)
+    event = last_event(run_folder)
+    assert event.kind == "run_interrupted"
+    assert event.code == "machine.disk_full"
     assert read_run(run_folder).status == "running"
 
 

@@ -4,10 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acfnet_core.errors import ProtocolError
+from acfnet_core.errors import MachineError, ProtocolError
+from acfnet_core.federation import readiness
 from acfnet_core.federation.readiness import (
     DISK_COPIES,
     GIB,
+    LEAST_DISK_BYTES,
     MEMORY_COPIES,
     SPARE_BYTES,
     VALUE_BYTES,
@@ -18,6 +20,7 @@ from acfnet_core.federation.readiness import (
     machine_codes,
     parse_readiness,
     parse_readiness_request,
+    require_space,
     rounded_gib,
 )
 
@@ -81,3 +84,20 @@ def test_this_machine_has_disk_and_memory(tmp_path: Path) -> None:
 )
 def test_sizes_are_told_to_two_digits(gib: float, told: float) -> None:
     assert rounded_gib(int(gib * GIB)) == pytest.approx(told, rel=1e-6)
+
+
+def test_a_full_disk_is_refused_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "free_disk_bytes", lambda _: LEAST_DISK_BYTES)
+    require_space(tmp_path)
+    monkeypatch.setattr(readiness, "free_disk_bytes", lambda _: LEAST_DISK_BYTES - 1)
+    with pytest.raises(MachineError, match="the disk is full") as caught:
+        require_space(tmp_path)
+    assert caught.value.code == "machine.disk_full"
+    assert caught.value.remedy == "Free space on this disk."
+
+
+def test_a_folder_that_is_gone_has_no_space(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match="gone"):
+        require_space(tmp_path / "gone")
