@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import typer.core
 
 from acf_client.console import Console
 from acf_client.data_cli import data_app
@@ -21,6 +22,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+# Typer escapes for rich what only rich's markup takes back: `\[required]`.
+typer.core.HAS_RICH = False
 app.add_typer(data_app, name="data")
 
 console = Console()

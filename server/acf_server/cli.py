@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import typer.core
 
 from acf_server.options import HERE, AsJson, Folder, console, next_step, write_json
 from acf_server.run_cli import run_app
@@ -20,6 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+# Typer escapes for rich what only rich's markup takes back: `\[required]`.
+typer.core.HAS_RICH = False
 site_app = typer.Typer(help="Invite, approve and list sites.", no_args_is_help=True)
 app.add_typer(site_app, name="site")
 app.add_typer(run_app, name="run")

@@ -59,6 +59,7 @@ def enrolled(site: Site) -> Site:
 @pytest.mark.parametrize("words", all_commands(app), ids=" ".join)
 def test_the_help_of_every_command_has_an_example(words: tuple[str, ...]) -> None:
     shown = CliRunner().invoke(app, [*words, "--help"])
+    assert "\\[" not in shown.output
     assert shown.exit_code == 0
     assert f"Example:  acf-client {' '.join(words)}" in shown.output
 

@@ -83,6 +83,7 @@ def finished_run(coordinator: Coordinator) -> Path:
 @pytest.mark.parametrize("words", all_commands(app), ids=" ".join)
 def test_the_help_of_every_command_has_an_example(words: tuple[str, ...]) -> None:
     shown = CliRunner().invoke(app, [*words, "--help"])
+    assert "\\[" not in shown.output
     assert shown.exit_code == 0
     assert f"Example:  acf-server {' '.join(words)}" in shown.output
 
