@@ -8,6 +8,7 @@ the other. The run must end with the parameters of one that nothing disturbed.
 """
 
 import argparse
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -83,7 +84,7 @@ def play(options: argparse.Namespace, folder: Path) -> Iterator[str]:
         told = {event.code for event in events if event.kind == "run_interrupted"}
         asked = {event.code for event in events if event.kind == "site_asked_again"}
         status = read_run(run).status
-    says = "is said" if "the disk is full" in log else "IS NOT SAID"
+    says = "is said" if re.search("he disk (is|was) full", log) else "IS NOT SAID"
     yield (
         f"{options.rounds} rounds over 2 sites, each disk full for {options.full:.0f} "
         f"s ({describe_machine()}). The server's: {after - before} rounds meanwhile, "

@@ -13,7 +13,7 @@ from time import monotonic
 
 from acf_server.control import Control
 from acf_server.coordinator import Coordinator
-from acf_server.run_events import RunFailed, append_event
+from acf_server.run_events import RunFailed, RunInterrupted, append_event
 from acf_server.run_files import (
     FLOWER_RUN_FILE,
     RUN_FILE,
@@ -46,6 +46,7 @@ class _Attempt:
         num_rounds: Complete rounds when it was last given to Flower.
         num_vain: Times in a row that it was given without a further round.
         flower_run: Flower's id of it, while we wait for its ServerApp or for its end.
+        was_full: Whether it waits for space on the disk.
     """
 
     num_rounds: int = -1
@@ -54,6 +55,7 @@ class _Attempt:
     given: float = 0.0
     looked: float = 0.0
     due: float = 0.0
+    was_full: bool = False
 
 
 class RunKeeper:
@@ -102,7 +104,7 @@ class RunKeeper:
             return
         if monotonic() < attempt.due or self._is_starting(attempt):
             return
-        require_space(folder)
+        self._wait_for_space(folder, attempt)
         self._told.pop(folder, None)
         num_rounds = len(completed_rounds(folder))
         attempt.num_vain = (
@@ -114,6 +116,20 @@ class RunKeeper:
             return
         self._give_to_flower(folder, attempt)
         self._pause(attempt)
+
+    def _wait_for_space(self, folder: Path, attempt: _Attempt) -> None:
+        """Refuse a full disk; write down that it was, once that can be written."""
+        try:
+            require_space(folder)
+        except MachineError:
+            attempt.was_full = True
+            raise
+        if attempt.was_full:
+            reason = "The disk was full; there is space again."
+            event = RunInterrupted(code="machine.disk_full", message=reason)
+            append_event(folder, event)
+            self._tell(f"Run {folder.name}: {reason}")
+            attempt.was_full = False
 
     def _is_running(self, folder: Path) -> bool:
         """Tell whether the run's record says so; it is read when it has changed."""

@@ -229,7 +229,12 @@ def test_a_run_waits_for_space_on_the_disk_and_says_so_once(
             keeper.tend()
     assert len(told) == 1
     assert "the disk is full; the run goes on when there is space" in told[0]
+    assert read_events(run_folder) == []
     keeper.tend()
+    assert told[1:] == ["Run first: The disk was full; there is space again."]
+    (event,) = read_events(run_folder)
+    assert event.kind == "run_interrupted"
+    assert event.code == "machine.disk_full"
     assert control.started == [run_folder.resolve()]
 
 
